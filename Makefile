@@ -1,0 +1,65 @@
+# Two commands matter: `make run` and `make test`. Both set up what they need.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# TORCH=system uses the torch that is already installed for $(PYTHON), as on a GPU machine.
+TORCH  ?= pinned
+PORT   ?= 8501
+
+ifeq ($(TORCH),system)
+VENV_FLAGS   := --system-site-packages
+CONSTRAINTS  :=
+else
+VENV_FLAGS   :=
+CONSTRAINTS  := -c constraints.txt
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test run test lint format dashboard bench-roofs clean browser
+
+help: ## Say what each target does.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/run.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Ridgeline needs Python 3.11 or newer: set PYTHON="; exit 2; }
+	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[run]'
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/run.stamp
+	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[run,test]'
+	@touch $@
+
+setup: $(VENV)/run.stamp ## Make the virtual environment in .venv.
+setup-test: $(VENV)/test.stamp
+
+run: setup ## Measure the roofs of this machine and the quick suite, store and summarise.
+	$(BIN)/ridgeline run quick
+
+test: setup-test browser ## Run all tests.
+	$(BIN)/python -m pytest
+
+# The dashboard is tested in a real browser, which comes from the system.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
+	else echo "the dashboard tests need Chromium: sudo apt-get install chromium"; exit 2; fi
+
+lint: setup-test ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup-test ## Bring the code into its style.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+dashboard: setup ## Open the dashboard over the results in .ridgeline.
+	$(BIN)/ridgeline dashboard --port $(PORT)
+
+bench-roofs: setup ## Compare our roofs with likwid-bench; the last line says PASS or FAIL.
+	$(BIN)/python benchmarks/roofs_against_likwid.py
+
+clean: ## Remove the virtual environment and caches; never results.
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,51 @@
+"""``gemm``: a dense matrix product, C[m, n] = A[m, k] B[k, n]; A is an activation, B a weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ridgeline.analytical.problem import NO_STRUCTURE, Problem, ProblemError, Structure, problem
+from ridgeline.analytical.quantities import bytes_of
+from ridgeline.analytical.work import Work, fma_key
+
+OUTPUT_PRECISION = {"int8": "int32"}
+"""Precision of C where it is not that of the operands."""
+
+
+def gemm_work(m: Any, n: Any, k: Any, precision: str, output_precision: str = "") -> Work:
+    """2 m n k operations; A and B read once, C written once in its own precision."""
+    output_precision = output_precision or OUTPUT_PRECISION.get(precision, precision)
+    m, n, k = 1.0 * m, 1.0 * n, 1.0 * k
+    return Work(
+        operations={fma_key(precision): 2.0 * m * n * k},
+        read_bytes={"activations": bytes_of(m * k, precision), "weights": bytes_of(k * n, precision)},
+        written_bytes={"activations": bytes_of(m * n, output_precision)},
+    )
+
+
+@problem("gemm")
+@dataclass(frozen=True, kw_only=True)
+class Gemm(Problem):
+    """C[m, n] = A[m, k] B[k, n] in ``precision`` (float32, bfloat16, float16, int8; int8 gives int32)."""
+
+    m: int
+    n: int
+    k: int
+    precision: str
+
+    def check(self) -> None:
+        if self.precision not in ("float64", "float32", "bfloat16", "float16", "int8"):
+            raise ProblemError("precision", f"gemm takes float64, float32, bfloat16, float16, int8, not {self.precision}")
+
+    @property
+    def output_precision(self) -> str:
+        """Precision of C."""
+        return OUTPUT_PRECISION.get(self.precision, self.precision)
+
+    def work(self, structure: Structure = NO_STRUCTURE) -> Work:
+        return gemm_work(self.m, self.n, self.k, self.precision)
+
+    @property
+    def label(self) -> str:
+        return f"{self.m}x{self.n}x{self.k} {self.precision}"

@@ -1,0 +1,140 @@
+"""Problem and Structure: the scalar parameters of one computation, and what in it depends on data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+from ridgeline.analytical.quantities import UnknownPrecisionError, bits, canonical_json, digest
+from ridgeline.analytical.work import Work
+
+
+class ProblemError(ValueError):
+    """Parameters that describe no computation. ``key`` names the parameter that is wrong."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}")
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The realised data-dependent part of a problem: its figures (kept blocks, non-zeros, ...) and a digest of it."""
+
+    figures: Mapping[str, float] = field(default_factory=dict)
+    digest: str = ""
+
+
+NO_STRUCTURE = Structure()
+"""Structure of a problem whose work does not depend on data."""
+
+P = TypeVar("P", bound="type[Problem]")
+_PROBLEMS: dict[str, type[Problem]] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Base of all problems: frozen, hashable, canonical JSON, never arrays.
+
+    A subclass is a frozen keyword-only dataclass of ints, floats, bools and strings, decorated with
+    :func:`problem`, that checks itself in ``check`` and counts itself in ``work``.
+    """
+
+    operator: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            # A module without postponed annotations gives the class itself, not its name.
+            declared = f.type if isinstance(f.type, str) else f.type.__name__
+            if declared == "int" and (isinstance(value, bool) or not isinstance(value, int)):
+                raise ProblemError(f.name, f"must be a whole number, not {value!r}")
+            if declared == "int" and value <= 0:
+                raise ProblemError(f.name, f"must be at least 1, not {value}")
+            if declared == "bool" and not isinstance(value, bool):
+                raise ProblemError(f.name, f"must be true or false, not {value!r}")
+            if declared == "str" and not isinstance(value, str):
+                raise ProblemError(f.name, f"must be text, not {value!r}")
+            if f.name == "precision":
+                try:
+                    bits(value)
+                except UnknownPrecisionError as error:
+                    raise ProblemError(f.name, str(error)) from None
+        self.check()
+
+    def check(self) -> None:
+        """Raise :class:`ProblemError` where the parameters contradict each other."""
+
+    def work(self, structure: Structure = NO_STRUCTURE) -> Work:
+        """The exact work of this problem, given its realised structure."""
+        raise TypeError(f"{type(self).__name__} does not count its work")
+
+    def expected_work(self) -> Work:
+        """The forecast of the work before the structure is known; exact for problems without structure."""
+        return self.work(NO_STRUCTURE)
+
+    def footprint_bytes(self) -> float:
+        """Bytes of all inputs, constants and outputs of one call: what must fit in memory once."""
+        return float(self.expected_work().bytes)
+
+    @property
+    def label(self) -> str:
+        """The shape in a few characters, for tables."""
+        return " ".join(f"{key}={value}" for key, value in self.to_dict().items())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Parameters by name, in declaration order."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    @property
+    def digest(self) -> str:
+        """Identity of the problem: digest of the operator and the canonical JSON of its parameters."""
+        return digest({"operator": self.operator, **self.to_dict()})
+
+    def canonical_json(self) -> str:
+        """Parameters as canonical JSON."""
+        return canonical_json(self.to_dict())
+
+
+def problem(operator: str) -> Callable[[P], P]:
+    """Register a problem class as the parameters of ``operator``."""
+
+    def register(cls: P) -> P:
+        if operator in _PROBLEMS and _PROBLEMS[operator].__qualname__ != cls.__qualname__:
+            raise ValueError(f"operator {operator!r} already has the problem {_PROBLEMS[operator].__qualname__}")
+        cls.operator = operator
+        _PROBLEMS[operator] = cls
+        return cls
+
+    return register
+
+
+def problem_classes() -> Mapping[str, type[Problem]]:
+    """Problem class by operator name; those of this package are loaded first."""
+    import ridgeline.analytical.operators  # noqa: F401  (importing it registers the problems)
+
+    return _PROBLEMS
+
+
+def make_problem(operator: str, parameters: Mapping[str, Any]) -> Problem:
+    """Build the problem of ``operator`` from named parameters.
+
+    Raises:
+        ProblemError: for an unknown operator (key ``operator``), an unknown or a missing parameter, or a shape that
+            cannot be.
+    """
+    classes = problem_classes()
+    if operator not in classes:
+        raise ProblemError("operator", f"unknown operator {operator!r}: one of {', '.join(sorted(classes))}")
+    cls = classes[operator]
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    for key in parameters:
+        if key not in known:
+            raise ProblemError(key, f"{operator} has no such parameter; it takes {', '.join(known)}")
+    for name, f in known.items():
+        missing = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if missing and name not in parameters:
+            raise ProblemError(name, f"{operator} needs it")
+    return cls(**parameters)

@@ -1,0 +1,1 @@
+"""The measuring: plan, isolated worker, timing, roofs and the ``ridgeline`` command."""

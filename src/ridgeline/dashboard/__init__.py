@@ -1,0 +1,1 @@
+"""The showing: Streamlit pages over the store."""

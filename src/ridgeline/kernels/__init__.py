@@ -1,0 +1,1 @@
+"""How it is computed: one folder per operator with inputs, reference and tolerance, one file per implementation."""

@@ -1,0 +1,1 @@
+"""What was measured: the record schema, the crash-safe journal and the store."""
