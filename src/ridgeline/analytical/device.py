@@ -201,7 +201,9 @@ class Device:
             if key.unit == "vector" and c.unit == "matrix":
                 return False
             return (
-                holds_exactly(c.a, key.a) and holds_exactly(c.b, key.b) and holds_exactly(c.accumulator, key.accumulator)
+                holds_exactly(c.a, key.a)
+                and holds_exactly(c.b, key.b)
+                and holds_exactly(c.accumulator, key.accumulator)
             )
 
         return max((c for c in self.rates if serves(c)), key=lambda c: c.value_per_s, default=None)

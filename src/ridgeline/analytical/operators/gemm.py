@@ -36,7 +36,9 @@ class Gemm(Problem):
 
     def check(self) -> None:
         if self.precision not in ("float64", "float32", "bfloat16", "float16", "int8"):
-            raise ProblemError("precision", f"gemm takes float64, float32, bfloat16, float16, int8, not {self.precision}")
+            raise ProblemError(
+                "precision", f"gemm takes float64, float32, bfloat16, float16, int8, not {self.precision}"
+            )
 
     @property
     def output_precision(self) -> str:

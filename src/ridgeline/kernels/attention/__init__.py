@@ -1,0 +1,1 @@
+"""Operator ``attention`` and its implementations."""

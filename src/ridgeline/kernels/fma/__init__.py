@@ -1,0 +1,1 @@
+"""Operator ``fma`` and its implementations."""

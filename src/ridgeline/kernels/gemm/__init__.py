@@ -1,0 +1,1 @@
+"""Operator ``gemm`` and its implementations."""

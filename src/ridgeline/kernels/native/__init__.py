@@ -1,0 +1,1 @@
+"""C++ kernels, compiled at first use (``build``) and wrapped for ctypes (``stream``, ``fma``)."""

@@ -1,0 +1,1 @@
+"""Operator ``stream`` and its implementations."""

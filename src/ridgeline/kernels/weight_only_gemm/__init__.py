@@ -1,0 +1,1 @@
+"""Operator ``weight_only_gemm`` and its implementations."""
