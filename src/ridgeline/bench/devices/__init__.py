@@ -1,0 +1,1 @@
+"""Devices that this process can measure."""

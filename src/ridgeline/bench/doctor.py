@@ -1,0 +1,194 @@
+"""The doctor: what this machine can measure and what not, each with its one-line remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from ridgeline.analytical.statistics import summarise
+from ridgeline.bench.devices.cpu import available_threads, detect
+from ridgeline.bench.environment import package_versions
+from ridgeline.bench.meter import energy_reason
+
+State = Literal["ok", "missing", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    state: State
+    detail: str
+    remedy: str = ""
+    """What to do about it; empty when nothing is needed."""
+
+
+def examine() -> list[Finding]:
+    """Look at everything; takes about two seconds, most of them for the noise."""
+    return [check() for check in CHECKS]
+
+
+def _processor() -> Finding:
+    cpu = detect()
+    caches = ", ".join(f"{m.name} {m.capacity_bytes / 2**20:.3g} MiB" for m in cpu.device.memory[:-1])
+    detail = f"{cpu.device.name}; {caches or 'caches unknown'}"
+    if cpu.device.rates and cpu.device.rates[0].kind == "assumed":
+        return Finding(
+            "processor",
+            "warning",
+            f"{detail}; its core is in no file of ours, so `impossible` is judged by a loose assumption",
+            "add a file for it in analytical/hardware/cores",
+        )
+    return Finding("processor", "ok", detail)
+
+
+def _threads() -> Finding:
+    usable, all_of_them = available_threads(), os.cpu_count() or 1
+    if usable < all_of_them:
+        return Finding(
+            "threads",
+            "warning",
+            f"{usable} of {all_of_them} processors may be used",
+            "run without taskset or a CPU limit",
+        )
+    return Finding("threads", "ok", f"{usable}")
+
+
+def _compiler() -> Finding:
+    from ridgeline.kernels.native.build import NativeBuildError, compiler
+
+    try:
+        return Finding("C++ compiler", "ok", " ".join(compiler()))
+    except NativeBuildError as error:
+        return Finding("C++ compiler", "missing", str(error), "apt-get install g++, or set CXX")
+
+
+def _packages() -> Finding:
+    versions = package_versions()
+    absent = [name for name in ("torch", "triton", "numba") if name not in versions]
+    text = ", ".join(f"{name} {version}" for name, version in versions.items())
+    if absent:
+        return Finding("kernel packages", "missing", f"{text}; no {', '.join(absent)}", "pip install 'ridgeline[run]'")
+    return Finding("kernel packages", "ok", text)
+
+
+def _gpu() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return Finding("GPU", "missing", "torch is not installed, so none can be used", "pip install 'ridgeline[run]'")
+    import torch
+
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        return Finding("GPU", "warning", f"{names}: found, but this version measures only the CPU", "")
+    if list(Path("/dev").glob("nvidia[0-9]*")):
+        return Finding("GPU", "missing", "a card is there, but this torch cannot use it", "make run TORCH=system")
+    return Finding("GPU", "missing", "none; Triton kernels are shown as unsupported", "run on a machine with one")
+
+
+def _nvml() -> Finding:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return Finding("NVML", "missing", str(error), "install the NVIDIA driver, on a machine with a card")
+    try:
+        count = pynvml.nvmlDeviceGetCount()
+        version = pynvml.nvmlSystemGetDriverVersion()
+        return Finding("NVML", "ok", f"driver {version}, {count} devices")
+    except pynvml.NVMLError as error:
+        return Finding("NVML", "missing", str(error), "check the driver with nvidia-smi")
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _energy() -> Finding:
+    reason = energy_reason()
+    remedy = reason.partition(": ")[2] if "only root" in reason else "measure on bare metal with RAPL, or on a GPU"
+    return Finding("energy meter", "missing", reason, remedy)
+
+
+def _noise() -> Finding:
+    """Time a fixed loop for a second: what precision this machine gives just now."""
+    blocks: list[list[float]] = []
+    steal_before = getattr(psutil.cpu_times(), "steal", 0.0)
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        block = []
+        for _ in range(8):
+            began = time.perf_counter()
+            math.fsum(range(20_000))
+            block.append(time.perf_counter() - began)
+        blocks.append(block)
+    steal_s = getattr(psutil.cpu_times(), "steal", 0.0) - steal_before
+    summary = summarise(blocks)
+    medians = sorted(sorted(b)[len(b) // 2] for b in blocks)
+    spread = (medians[int(0.9 * len(medians))] - medians[int(0.1 * len(medians))]) / summary.median
+    load = os.getloadavg()[0]
+    detail = f"middle 80 % of a fixed loop's blocks spread over {spread:.1%}; {steal_s:.2f} s stolen; load {load:.1f}"
+    if spread > 0.10 or load > available_threads():
+        return Finding("noise", "warning", detail, "stop other programs; expect `unstable` results until then")
+    return Finding("noise", "ok", detail)
+
+
+def _foreign_kernels() -> Finding:
+    spec = importlib.util.find_spec("kernels")
+    if spec is None or spec.origin is None:
+        return Finding("package `kernels`", "ok", "none installed")
+    if Path(spec.origin).resolve().is_relative_to(Path(__file__).resolve().parents[1]):
+        return Finding(
+            "package `kernels`",
+            "warning",
+            "the top-level link of this repository is importable as `kernels`",
+            "run python from outside the repository, or with -P, where you need Hugging Face's package",
+        )
+    return Finding("package `kernels`", "ok", f"{spec.origin} (another package; Ridgeline's is ridgeline.kernels)")
+
+
+def _store() -> Finding:
+    from ridgeline.results.store import Store
+
+    path = Store().path
+    parent = path if path.exists() else path.absolute().parent
+    if not os.access(parent, os.W_OK):
+        return Finding("store", "missing", f"{path} cannot be written", "choose another: --store or RIDGELINE_STORE")
+    free = psutil.disk_usage(str(parent)).free
+    if free < 1e9:
+        return Finding("store", "warning", f"{path}: {free / 1e9:.2f} GB free", "free some space")
+    return Finding("store", "ok", f"{path}, {free / 1e9:.0f} GB free")
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    _processor, _threads, _compiler, _packages, _gpu, _nvml, _energy, _noise, _foreign_kernels, _store,
+)  # fmt: skip
+
+
+def print_findings(findings: list[Finding], as_json: bool) -> None:
+    """Print a table, or one JSON document."""
+    if as_json:
+        print(json.dumps([dataclasses.asdict(f) for f in findings], indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    style = {"ok": "green", "missing": "yellow", "warning": "red"}
+    table = Table()
+    for column in ("what", "state", "found", "remedy"):
+        table.add_column(column, overflow="fold")
+    for f in findings:
+        table.add_row(
+            f.what, f"[{style[f.state]}]{f.state}[/]", f.detail.replace("[", r"\["), f.remedy.replace("[", r"\[")
+        )
+    (Console() if sys.stdout.isatty() else Console(width=160)).print(table)

@@ -1,0 +1,162 @@
+"""Launches of a kernel on buffers that belong to the harness, whose values and addresses change from call to call.
+
+Cold: as many prepared states, inputs and outputs as it takes to pass through more than three times the last-level
+cache before one is used again. Warm: two sets of buffers, taken by turns from block to block. In both, one set gets new
+input values before each block and a poisoned output that is checked after it, so a kernel that stores its output, or
+stops working once it has been checked, is found out. So is one that writes to its inputs: they are compared with copies.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+
+from ridgeline.analytical.problem import Problem
+from ridgeline.bench.checks import Checker, IncorrectError, poison
+from ridgeline.kernels.registry import Context, Implementation, Operator, Run, Tensors, Unsupported
+
+COLD_FACTOR = 3.0
+"""Times the last-level cache that a rotation passes through (energy-measurement and L2-flush practice of the field)."""
+MOST_SLOTS = 4096
+CHECK_SHARE = 0.5
+"""Checks between blocks take at most this share of the time spent in blocks; the first and the last always happen."""
+
+
+@dataclass
+class Slot:
+    """One prepared state with its own inputs and output."""
+
+    run: Run
+    inputs: Tensors
+    out: torch.Tensor
+
+
+class RotatingLaunches:
+    """Launches over slots, checked between blocks."""
+
+    def __init__(self, slots: list[Slot], checker: Checker, cold: bool, cache_bytes: float, slot_bytes: float) -> None:
+        self._slots = slots
+        self._checker = checker
+        self._cold = cold
+        self._slot_bytes = slot_bytes
+        self._cache_bytes = cache_bytes
+        # Written, so that dirty lines of the buffers are pushed out too.
+        self._evict = torch.ones(int(2 * cache_bytes) // 4) if cold else None
+        self._next = 0
+        self._cycle = itertools.cycle(slots)
+        self._watched = slots[0]
+        self._given: Tensors = {}
+        self._block_s = self._check_s = 0.0
+        self._block_began = 0.0
+        self._check_this_block = True
+
+    def launch(self, count: int) -> None:
+        for slot in itertools.islice(self._cycle, count):
+            slot.run(slot.inputs, slot.out)
+        self._next += count
+
+    def before_block(self, count: int) -> None:
+        self._check_this_block = self._check_s <= CHECK_SHARE * self._block_s
+        if self._cold:
+            watched = (self._next + count - 1) % len(self._slots)
+        else:
+            # A block stays on one slot; the next block moves on, so that addresses change.
+            watched = self._next = (self._next + 1) % len(self._slots)
+            self._cycle = itertools.cycle([self._slots[watched]])
+        self._watched = self._slots[watched]
+        if self._check_this_block:
+            began = time.monotonic()
+            self._renew(self._watched)
+            self._check_s += time.monotonic() - began
+        if self._cold and count * self._slot_bytes < 2 * self._cache_bytes and self._evict is not None:
+            self._evict.add_(1.0)
+        elif not self._cold:
+            self._watched.run(self._watched.inputs, self._watched.out)
+            if self._check_this_block:
+                poison(self._watched.out)
+        self._block_began = time.monotonic()
+
+    def after_block(self) -> None:
+        self._block_s += time.monotonic() - self._block_began
+        if self._check_this_block:
+            self._check("while timing")
+
+    def check_all_ways(self, when: str) -> None:
+        """Renew, poison, launch and check two slots; before timing and after it."""
+        for slot in self._slots[:2]:
+            self._renew(slot)
+            slot.run(slot.inputs, slot.out)
+            self._watched = slot
+            self._check(when)
+
+    def _renew(self, slot: Slot) -> None:
+        """New input values: every tensor rolled by a random offset, which keeps its distribution and changes each row."""
+        for tensor in slot.inputs.values():
+            if tensor.numel() > 1:
+                offset = int(torch.randint(1, tensor.numel(), (1,), generator=self._checker.generator))
+                tensor.copy_(tensor.reshape(-1).roll(offset).reshape(tensor.shape))
+        self._given = {name: tensor.clone() for name, tensor in slot.inputs.items()}
+        poison(slot.out)
+
+    def _check(self, when: str) -> None:
+        began = time.monotonic()
+        for name, given in self._given.items():
+            if not torch.equal(self._watched.inputs[name], given):
+                raise IncorrectError(f"{when}: the kernel wrote to its input {name!r}")
+        self._checker.check(self._given, self._watched.out, when)
+        self._check_s += time.monotonic() - began
+
+
+def make_launches(
+    operator: Operator,
+    problem: Problem,
+    implementation: Implementation,
+    context: Context,
+    *,
+    cold: bool,
+    cache_bytes: float,
+    seed: int,
+) -> tuple[RotatingLaunches, Checker, float]:
+    """Make inputs, prepare the implementation once per slot, and bind both.
+
+    Returns:
+        The launches, their checker, and the seconds the first ``prepare`` took.
+
+    Raises:
+        Unsupported: from ``prepare``, or where a cold cache would need too many prepared states.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    constants = operator.make_constants(problem, generator)
+    slot_bytes = problem.footprint_bytes()
+    count = max(2, math.ceil(COLD_FACTOR * cache_bytes / slot_bytes) + 1) if cold else 2
+    if count > MOST_SLOTS:
+        raise Unsupported(
+            f"a cold cache needs {count} copies of {slot_bytes:.0f} bytes, over {MOST_SLOTS}: measure it warm"
+        )
+    slots: list[Slot] = []
+    prepare_s = 0.0
+    for index in range(count):
+        if index == 0 or constants:
+            own = {name: tensor.clone() for name, tensor in constants.items()}
+            began = time.monotonic()
+            run = implementation.prepare(problem, own, context)
+            prepare_s = prepare_s or time.monotonic() - began
+        inputs = operator.make_inputs(problem, generator) if index < 2 else _shifted(slots[index % 2].inputs, index)
+        slots.append(Slot(run, inputs, operator.make_output(problem)))
+    checker = Checker(operator, problem, constants, generator, tolerance_of(operator, implementation, problem))
+    return RotatingLaunches(slots, checker, cold, cache_bytes, slot_bytes), checker, prepare_s
+
+
+def tolerance_of(operator: Operator, implementation: Implementation, problem: Problem) -> float:
+    """Accepted relative error; that of TF32 (10 bits of significand) where the implementation computes in it."""
+    relative = operator.tolerance(problem).relative
+    return max(relative, 2e-3) if implementation.tf32 else relative
+
+
+def _shifted(inputs: Tensors, by: int) -> Tensors:
+    """Copies of ``inputs`` whose elements are rolled by ``by``: other values at another address, cheaper than new ones."""
+    return {name: tensor.reshape(-1).roll(by).reshape(tensor.shape).contiguous() for name, tensor in inputs.items()}

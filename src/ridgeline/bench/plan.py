@@ -1,0 +1,161 @@
+"""The plan: every case of a run, its identity, and the order in which they are measured."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ridgeline.analytical.problem import Problem
+from ridgeline.analytical.quantities import digest
+from ridgeline.bench.devices.cpu import Cpu
+from ridgeline.bench.environment import package_versions
+from ridgeline.bench.sources import source_hash
+from ridgeline.kernels.registry import Implementation, RegistryError, get_implementation, get_operator, implementations
+from ridgeline.results.record import Placement, Protocol
+from ridgeline.workloads.suite import Settings, Suite, SuiteError
+
+PROTOCOL_VERSION = 1
+"""Raised by every change to the measuring procedure that can move a number."""
+
+CPU_TIMER = "perf_counter"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Problem x implementation x placement x protocol."""
+
+    problem: Problem
+    implementation: Implementation
+    placement: Placement
+    protocol: Protocol
+    papers: tuple[str, ...] = ()
+    role: str = "case"
+    baseline: str = ""
+
+    @cached_property
+    def case_id(self) -> str:
+        """Hash of what is measured and how."""
+        return digest(
+            {
+                "operator": self.problem.operator,
+                "problem": self.problem.to_dict(),
+                "implementation": self.implementation.name,
+                "placement": self.placement.model_dump(),
+                "protocol": self.protocol.model_dump(),
+            }
+        )
+
+    @cached_property
+    def content_key(self) -> str:
+        """Hash of everything that decides the number: the case, the code it reaches, the versions."""
+        return digest(
+            {
+                "case": self.case_id,
+                "source": source_hash(self.implementation.path),
+                "versions": package_versions(),
+            },
+            32,
+        )
+
+    @property
+    def label(self) -> str:
+        """For the progress line."""
+        return f"{self.problem.operator} {self.implementation.name} {self.problem.label}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will measure."""
+
+    name: str
+    cases: tuple[Case, ...]
+    settings: Settings
+    with_folders: tuple[str, ...] = ()
+    roofs: tuple[Case, ...] = field(default=())
+
+    @property
+    def planned(self) -> int:
+        """Measurements of the whole plan."""
+        return len(self.roofs) + len(self.cases) * self.settings.processes
+
+    @property
+    def digest(self) -> str:
+        """Identity of the command: equal for the same cases, code and settings."""
+        return digest(
+            {
+                "name": self.name,
+                "content": [case.content_key for case in (*self.roofs, *self.cases)],
+                "settings": self.settings.model_dump(),
+                "with": list(self.with_folders),
+            }
+        )
+
+    def order(self, process: int) -> list[Case]:
+        """The cases in the shuffled order of one process; equal plans give equal orders, so that a run can continue."""
+        shuffled = list(self.cases)
+        random.Random(f"{self.digest} {process}").shuffle(shuffled)
+        return shuffled
+
+
+def make_plan(
+    suite: Suite,
+    cpu: Cpu,
+    *,
+    roofs: Sequence[Case] = (),
+    only: Sequence[str] = (),
+    with_folders: Sequence[str] = (),
+) -> Plan:
+    """Expand a suite on this host.
+
+    Args:
+        suite: what to run.
+        cpu: where.
+        roofs: cases that measure the ceilings first.
+        only: operators to keep; empty for all.
+        with_folders: folders of the user's own kernels, given to the workers.
+
+    Raises:
+        SuiteError: for an unknown operator or implementation, or a problem that does not fit in memory.
+    """
+    for name in only:
+        try:
+            get_operator(name)
+        except RegistryError as error:
+            raise SuiteError(f"--only: {error}") from None
+    cases = []
+    for entry in suite.cases:
+        operator = entry.problem.operator
+        if only and operator not in only:
+            continue
+        try:
+            definition = get_operator(operator)
+            chosen = (
+                implementations(operator)
+                if entry.implementations is None
+                else [get_implementation(operator, name) for name in entry.implementations]
+            )
+        except RegistryError as error:
+            raise SuiteError(f"{entry.where}: {error}") from None
+        need, have = entry.problem.footprint_bytes(), cpu.device.main_memory.capacity_bytes
+        if need > have:
+            raise SuiteError(
+                f"{entry.where}: {entry.problem.label}: needs {need / 1e9:.1f} GB, this machine has {have / 1e9:.1f} GB: "
+                "make the shape smaller"
+            )
+        cases += [
+            Case(
+                entry.problem,
+                implementation,
+                cpu.placement,
+                Protocol(timer=CPU_TIMER, cache=entry.cache, threads=cpu.threads, version=PROTOCOL_VERSION),
+                entry.papers,
+                baseline=definition.baseline(entry.problem, cpu.placement.torch_device),
+            )
+            for implementation in chosen
+        ]
+    if only and not cases:
+        raise SuiteError(f"--only: suite {suite.name} has no case of {' or '.join(only)}")
+    unique = {case.case_id: case for case in cases}
+    return Plan(suite.name, tuple(unique.values()), suite.settings, tuple(with_folders), tuple(roofs))

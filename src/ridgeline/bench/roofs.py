@@ -1,0 +1,206 @@
+"""The roofs of this machine: ``stream`` and ``fma`` cases whose fastest results are its measured ceilings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ridgeline.analytical.device import Bandwidth, Ceiling, Device, Rate, Source
+from ridgeline.analytical.operators import STREAM_ARRAYS, Fma, Stream
+from ridgeline.analytical.problem import Problem, make_problem
+from ridgeline.analytical.statistics import summarise
+from ridgeline.analytical.work import RateKey
+from ridgeline.bench.plan import CPU_TIMER, PROTOCOL_VERSION, Case
+from ridgeline.kernels.registry import get_implementation
+from ridgeline.results.record import Measurement, Protocol
+from ridgeline.workloads.suite import Settings
+
+if TYPE_CHECKING:
+    from ridgeline.bench.devices.cpu import Cpu
+
+SETTINGS = Settings(target_relative=0.03, budget_s=1.5, timeout_s=60.0)
+"""36 cases of at most 1.5 s each, and their checks, end in under 90 s on two cores."""
+PRECISIONS = ("float64", "float32", "bfloat16", "int8")
+LAUNCH_BYTES = 2e8
+"""Bytes one launch moves at least: about 1 ms from L1, so that the call's own 2 us are nothing."""
+LAUNCH_FLOP = 4e8
+"""Operations of one launch per thread: 3 to 10 ms for float32."""
+DRAM_FACTOR = 4.0
+"""Working set of the DRAM cases in last-level caches: likwid and STREAM ask for at least four."""
+
+
+def roof_cases(cpu: Cpu) -> list[Case]:
+    """Every case that measures a ceiling of this host, with one thread and with all."""
+    cases = []
+    for threads in sorted({1, cpu.threads}):
+        protocol = Protocol(timer=CPU_TIMER, cache="warm", threads=threads, version=PROTOCOL_VERSION)
+        for problem in stream_problems(cpu.device, threads):
+            large = problem.footprint_bytes() > cpu.last_level_cache_bytes
+            names = ["native"] + (["native_nontemporal"] if large and problem.operation != "read" else [])
+            cases += [_case(cpu, problem, name, protocol) for name in names]
+        cases += [_case(cpu, problem, "native", protocol) for problem in fma_problems(threads)]
+    return cases
+
+
+def _case(cpu: Cpu, problem: Problem, implementation: str, protocol: Protocol) -> Case:
+    return Case(problem, get_implementation(problem.operator, implementation), cpu.placement, protocol, role="roof")
+
+
+def stream_problems(device: Device, threads: int) -> list[Stream]:
+    """read, copy and triad for each memory level, with a working set that this level holds and the one before does not."""
+    problems = []
+    inner = 0.0
+    for level in device.memory:
+        capacity = level.capacity_for(threads)
+        if level is device.main_memory:
+            total = DRAM_FACTOR * inner
+        elif level.per_core:
+            total = capacity / 2
+        else:
+            # A shared cache is shared with neighbours of a virtual machine too: use a quarter of it.
+            total = max(2 * inner, capacity / 4)
+        for operation, arrays in STREAM_ARRAYS.items():
+            elements = int(total / (4 * sum(arrays))) // 1024 * 1024
+            moved = 4.0 * sum(arrays) * elements
+            problems.append(Stream(operation=operation, elements=elements, passes=max(1, round(LAUNCH_BYTES / moved))))
+        inner = capacity
+    return problems
+
+
+def fma_problems(threads: int) -> list[Fma]:
+    """The peak multiply-add rate of each precision, in the shape this CPU's instructions have."""
+    from ridgeline.kernels.native.fma import fma_shape
+
+    problems = []
+    for precision in PRECISIONS:
+        shape = fma_shape(precision)
+        per_iteration = 2.0 * shape.chains * shape.lanes * shape.products
+        problems.append(
+            Fma(
+                precision=precision,
+                unit="vector",
+                groups=threads,
+                chains=shape.chains,
+                lanes=shape.lanes,
+                depth=shape.products,
+                iterations=round(LAUNCH_FLOP / per_iteration),
+            )
+        )
+    return problems
+
+
+def limit_of(record: Measurement, device: Device) -> str:
+    """Name of the ceiling that a roof record measures."""
+    problem = make_problem(record.operator, record.problem)
+    if isinstance(problem, Stream):
+        return device.level_for(problem.footprint_bytes(), record.protocol.cache, record.protocol.threads).name
+    return _fma_key(problem).label
+
+
+def _fma_key(problem: Problem) -> RateKey:
+    (key,) = problem.expected_work().operations
+    return key
+
+
+def ceilings_from(records: Iterable[Measurement], device: Device) -> list[Ceiling]:
+    """The measured ceilings that roof records state; right but noisy ones count, with their wide interval."""
+    ceilings: list[Ceiling] = []
+    for record in records:
+        if record.role != "roof" or record.status not in ("ok", "unstable"):
+            continue
+        summary = summarise(record.samples_s)
+        problem = make_problem(record.operator, record.problem)
+        work = problem.expected_work()
+        amount = float(work.bytes if isinstance(problem, Stream) else work.flop)
+        flat = [sample for block in record.samples_s for sample in block]
+        value = amount / summary.median
+        low = amount / (summary.high if summary.high is not None else max(flat))
+        high = amount / (summary.low if summary.low is not None else min(flat))
+        facts: dict[str, Any] = {
+            "value_per_s": value,
+            "low_per_s": min(low, value),
+            "high_per_s": max(high, value),
+            "kind": "measured",
+            "threads": record.protocol.threads,
+            "source": Source(
+                title="measured by Ridgeline",
+                detail=f"run {record.run_id}: {record.operator} {record.implementation}, {record.problem_label}",
+                date=record.started_at[:10],
+            ),
+        }
+        if isinstance(problem, Stream):
+            ceilings.append(Bandwidth(level=limit_of(record, device), access=problem.operation, **facts))
+        else:
+            key = _fma_key(problem)
+            ceilings.append(Rate(unit=key.unit, a=key.a, b=key.b, accumulator=key.accumulator, **facts))
+    return ceilings
+
+
+def probes_for(case: Case, device: Device, roof_records: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """The roofs to measure again beside a case: the fastest one of every limit in its bound."""
+    from ridgeline.analytical.roofline import bound
+
+    threads = case.protocol.threads
+    measured = device.select(("measured",), threads)
+    level = device.level_for(case.problem.footprint_bytes(), case.protocol.cache, threads)
+    limits = bound(case.problem.expected_work(), measured, level.name)
+    if limits is None:
+        return []
+    probes = []
+    for term in limits.terms:
+        best = _fastest(term.limit, device, roof_records, threads)
+        if best is not None:
+            probes.append(
+                {
+                    "limit": term.limit,
+                    "operator": best.operator,
+                    "problem": best.problem,
+                    "implementation": best.implementation,
+                    "threads": threads,
+                }
+            )
+    return probes
+
+
+def _fastest(limit: str, device: Device, records: Sequence[Measurement], threads: int) -> Measurement | None:
+    def rate(record: Measurement) -> float:
+        (ceiling,) = ceilings_from([record], device)
+        return ceiling.value_per_s
+
+    matching = [
+        r
+        for r in records
+        if r.status in ("ok", "unstable") and r.protocol.threads == threads and limit_of(r, device) == limit
+    ]
+    return max(matching, key=rate, default=None)
+
+
+class RoofProbe:
+    """A roof kept ready in the worker, to be measured in a few milliseconds just before and after a case."""
+
+    BLOCKS = 5
+
+    def __init__(self, probe: Mapping[str, Any]) -> None:
+        import torch
+
+        from ridgeline.kernels.registry import Context, get_operator
+
+        problem = make_problem(probe["operator"], probe["problem"])
+        operator = get_operator(problem.operator)
+        generator = torch.Generator().manual_seed(0)
+        implementation = get_implementation(problem.operator, probe["implementation"])
+        self._run = implementation.prepare(problem, {}, Context("cpu", probe["threads"]))
+        self._inputs = operator.make_inputs(problem, generator)
+        self._out = operator.make_output(problem)
+        work = problem.expected_work()
+        self._amount = float(work.bytes if isinstance(problem, Stream) else work.flop)
+        self._run(self._inputs, self._out)
+
+    def rates(self) -> Iterable[float]:
+        """Bytes or operations per second of a few launches; the first brings the buffers and the clock back up."""
+        self._run(self._inputs, self._out)
+        for _ in range(self.BLOCKS):
+            began = time.perf_counter_ns()
+            self._run(self._inputs, self._out)
+            yield self._amount / ((time.perf_counter_ns() - began) * 1e-9)

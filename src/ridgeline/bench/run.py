@@ -1,0 +1,184 @@
+"""A run: every case of a plan, measured, judged and journalled the moment it exists."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+from filelock import FileLock
+
+from ridgeline.analytical.device import PHYSICAL, Device
+from ridgeline.analytical.roofline import IMPOSSIBLE_MARGIN, bound
+from ridgeline.analytical.statistics import summarise
+from ridgeline.bench.devices.cpu import Cpu
+from ridgeline.bench.environment import environment, unit_hash
+from ridgeline.bench.meter import energy_reason
+from ridgeline.bench.plan import Case, Plan
+from ridgeline.bench.roofs import SETTINGS as ROOF_SETTINGS
+from ridgeline.bench.roofs import ceilings_from, probes_for
+from ridgeline.bench.supervisor import Outcome, Supervisor
+from ridgeline.kernels.native.build import cache_folder
+from ridgeline.results.record import SCHEMA_VERSION, Measurement
+from ridgeline.results.run import RunManifest
+from ridgeline.results.store import RunWriter, Store, new_run_id
+from ridgeline.workloads.suite import Settings
+
+
+@dataclass(frozen=True)
+class Step:
+    """One case of one process, for the progress line."""
+
+    case: Case
+    process: int
+    number: int
+    """From 1, of the whole plan."""
+    planned: int
+    resumed: bool
+    """Already in the journal of the run that is being continued."""
+
+
+Report = Callable[[Step, Measurement | None], None]
+"""Called before a measurement with ``None``, and after it with its record."""
+
+
+def run_plan(plan: Plan, cpu: Cpu, store: Store, report: Report) -> str:
+    """Measure a plan, or continue the unfinished run of the same plan; returns the run's id.
+
+    Results are journalled as they come: an exception, Ctrl-C or ``kill -9`` leaves an unfinished run that the same
+    command continues.
+
+    Raises:
+        StoreError: for a store that cannot be written.
+    """
+    writer = store.resume(plan.digest) or store.create(_manifest(plan, cpu), cpu.device)
+    with writer:
+        _Runner(plan, cpu, writer, report).run()
+        writer.finish()
+    return writer.run_id
+
+
+def now_utc() -> str:
+    """The time, ISO 8601, UTC, in seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _manifest(plan: Plan, cpu: Cpu) -> RunManifest:
+    return RunManifest(
+        schema_version=SCHEMA_VERSION,
+        run_id=new_run_id(),
+        suite=plan.name,
+        plan_digest=plan.digest,
+        planned=plan.planned,
+        created_at=now_utc(),
+        device=cpu.device.id,
+        device_name=cpu.device.name,
+        environment=environment(),
+    )
+
+
+class _Runner:
+    def __init__(self, plan: Plan, cpu: Cpu, writer: RunWriter, report: Report) -> None:
+        self._plan = plan
+        self._cpu = cpu
+        self._writer = writer
+        self._report = report
+        self._number = 0
+        self._device: Device = cpu.device
+        self._roof_records: list[Measurement] = []
+
+    def run(self) -> None:
+        limit = self._plan.settings.memory_limit_bytes or 0.75 * psutil.virtual_memory().available
+        timeout_s = self._plan.settings.timeout_s
+        # One measurement at a time on this host, whichever store it is for: two would time each other.
+        lock = FileLock(cache_folder() / f"placement-{unit_hash()}.lock")
+        for process in range(self._plan.settings.processes):
+            with lock, Supervisor(timeout_s, limit) as supervisor:
+                if process == 0:
+                    for case in self._plan.roofs:
+                        self._step(supervisor, case, 0, ROOF_SETTINGS)
+                    self._take_roofs()
+                for case in self._plan.order(process):
+                    self._step(supervisor, case, process, self._plan.settings)
+
+    def _take_roofs(self) -> None:
+        self._roof_records = [r for r in self._writer.records if r.role == "roof"]
+        if self._roof_records:
+            self._device = self._cpu.device.with_ceilings(ceilings_from(self._roof_records, self._cpu.device))
+            self._writer.set_device(self._device)
+
+    def _step(self, supervisor: Supervisor, case: Case, process: int, settings: Settings) -> None:
+        self._number += 1
+        done = (case.case_id, process) in self._writer.done
+        step = Step(case, process, self._number, self._plan.planned, done)
+        self._report(step, None)
+        if done:
+            return
+        record = self._measure(supervisor, case, process, settings)
+        self._writer.append(record)
+        self._report(step, record)
+
+    def _measure(self, supervisor: Supervisor, case: Case, process: int, settings: Settings) -> Measurement:
+        started_at = now_utc()
+        reason = case.implementation.unsupported_reason(case.problem, case.placement.torch_device)
+        if reason is not None:
+            outcome = Outcome({"status": "unsupported", "reason": reason}, 0.0)
+        else:
+            outcome = supervisor.run(self._request(case, process, settings))
+        fields = dict(outcome.fields)
+        if fields["status"] in ("ok", "unstable"):
+            fields |= self._judge(case, fields)
+            fields["energy_reason"] = energy_reason()
+        return Measurement(
+            record_id=secrets.token_hex(8),
+            run_id=self._writer.run_id,
+            started_at=started_at,
+            role="roof" if case.role == "roof" else "case",
+            case_id=case.case_id,
+            content_key=case.content_key,
+            operator=case.problem.operator,
+            implementation=case.implementation.name,
+            problem=case.problem.to_dict(),
+            problem_label=case.problem.label,
+            papers=case.papers,
+            baseline=case.baseline,
+            placement=case.placement,
+            protocol=case.protocol,
+            process=process,
+            peak_memory_bytes=outcome.peak_memory_bytes or None,
+            **fields,
+        )
+
+    def _request(self, case: Case, process: int, settings: Settings) -> dict[str, Any]:
+        return {
+            "operator": case.problem.operator,
+            "problem": case.problem.to_dict(),
+            "implementation": case.implementation.name,
+            "threads": case.protocol.threads,
+            "cache": case.protocol.cache,
+            "cache_bytes": self._cpu.last_level_cache_bytes,
+            "seed": int(case.case_id[:8], 16) + process,
+            "settings": settings.model_dump(),
+            "with": list(self._plan.with_folders),
+            "beside": [] if case.role == "roof" else probes_for(case, self._device, self._roof_records),
+        }
+
+    def _judge(self, case: Case, fields: dict[str, Any]) -> dict[str, Any]:
+        """``impossible`` where the whole interval lies below what the hardware can physically do."""
+        threads = case.protocol.threads
+        level = self._device.level_for(case.problem.footprint_bytes(), case.protocol.cache, threads)
+        physical = bound(case.problem.expected_work(), self._device.select(PHYSICAL, threads), level.name)
+        summary = summarise(fields["samples_s"])
+        longest_s = summary.high if summary.high is not None else max(max(block) for block in fields["samples_s"])
+        if physical is None or longest_s >= physical.seconds / IMPOSSIBLE_MARGIN:
+            return {}
+        return {
+            "status": "impossible",
+            "reason": (
+                f"{summary.median:.3g} s is {physical.seconds / summary.median:.2f} times faster than "
+                f"{physical.bound_by} can physically go: the kernel skips work, or its work is miscounted"
+            ),
+        }

@@ -1,0 +1,148 @@
+"""The summary of a run: one table a person wants to read, or one JSON document."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ridgeline.results import views
+from ridgeline.results.store import Store
+
+STATUS_STYLE = {"ok": "green", "unstable": "yellow", "unsupported": "dim"}
+PLAIN_WIDTH = 200
+"""Columns where the output is not a terminal; rich would fold the table at 80."""
+
+
+def print_json(store: Store, run_id: str | None) -> None:
+    """Every stored and derived column of every record; damaged data is named on standard error."""
+    _warn_set_aside(store, run_id)
+    print(json.dumps(views.rows(store, run_id), indent=1, allow_nan=False))
+
+
+def print_summary(store: Store, run_id: str | None, closing: bool = False) -> None:
+    """The table, by operator; ``closing`` adds what to do next, for the end of a run."""
+    _warn_set_aside(store, run_id)
+    rows = views.rows(store, run_id)
+    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
+    if not rows:
+        console.print(f"No records in {store.path}. Measure some: ridgeline run quick")
+        return
+    roofs = [r for r in rows if r["role"] == "roof"]
+    cases = [r for r in rows if r["role"] == "case"]
+    if roofs:
+        console.print(_roof_table(roofs))
+    if cases:
+        console.print(_case_table(cases))
+    reasons = {r["energy_reason"] for r in rows if r["energy_j"] is None and r["energy_reason"]}
+    if reasons:
+        console.print(f"energy: empty, because {'; '.join(sorted(reasons))}", markup=False)
+    counts = Counter(r["status"] for r in rows)
+    console.print(", ".join(f"{count} {status}" for status, count in counts.most_common()), markup=False)
+    if closing and run_id is not None:
+        console.print(f"Stored as {run_id} in {store.path}. Next:", markup=False)
+        where = "" if store.path == Store().path else f" --store {store.path}"
+        console.print(f"  ridgeline dashboard{where}    (or: make dashboard)", markup=False)
+        console.print(f"  ridgeline show {run_id}{where}", markup=False)
+
+
+def _warn_set_aside(store: Store, run_id: str | None) -> None:
+    for item in store.records(run_id)[1]:
+        print(f"ridgeline: set aside {item.where}: {item.reason}", file=sys.stderr)
+
+
+def _roof_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="Roofs measured", title_justify="left")
+    for name in ("ceiling", "threads", "by", "rate", "interval", "status"):
+        table.add_column(name, justify="right" if name in ("threads", "rate", "interval") else "left")
+    for row in sorted(rows, key=lambda r: (r["operator"], r["threads"], r["problem_label"], r["implementation"])):
+        rate, unit = _roof_rate(row)
+        spread = ""
+        if rate is not None and row["interval_high_s"] is not None:
+            low = rate * row["median_s"] / row["interval_high_s"]
+            high = rate * row["median_s"] / row["interval_low_s"]
+            spread = f"{low:.4g} to {high:.4g}"
+        limit = row["level"] if row["operator"] == "stream" else row["problem_label"]
+        by = f"{row['operator']} {row['implementation']}" + (
+            f", {row['problem_label']}" if row["operator"] == "stream" else ""
+        )
+        table.add_row(limit or "", str(row["threads"]), by, f"{rate:.4g} {unit}" if rate else "", spread, _status(row))
+    return table
+
+
+def _roof_rate(row: dict[str, Any]) -> tuple[float | None, str]:
+    key, unit = ("bytes_per_s", "GB/s") if row["operator"] == "stream" else ("flop_per_s", "GFLOP/s")
+    if row["operator"] != "stream" and str(row["problem"].get("precision", "")).startswith("int"):
+        unit = "GOP/s"
+    return (None if row[key] is None else row[key] / 1e9), unit
+
+
+def _case_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="Cases", title_justify="left")
+    columns = (
+        "operator", "implementation", "shape", "cache", "median", "± %", "GFLOP/s", "GB/s",
+        "% of roof", "bound by", "x baseline", "energy", "status",
+    )  # fmt: skip
+    right = {"median", "± %", "GFLOP/s", "GB/s", "% of roof", "x baseline"}
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    last = ""
+    for row in sorted(rows, key=lambda r: (r["operator"], r["problem_label"], r["cache"], r["implementation"])):
+        if last and row["operator"] != last:
+            table.add_section()
+        table.add_row(
+            row["operator"] if row["operator"] != last else "",
+            row["implementation"],
+            row["problem_label"],
+            row["cache"],
+            _time(row["median_s"]),
+            _half_width(row),
+            _scaled(row["flop_per_s"]),
+            _scaled(row["bytes_per_s"]),
+            _percent(row),
+            row["bound"] or "",
+            "" if row["speed_ratio_to_baseline"] is None else f"{row['speed_ratio_to_baseline']:.2f}",
+            "no meter" if row["energy_j"] is None else f"{row['energy_j']:.3g} J",
+            _status(row),
+        )
+        last = row["operator"]
+    return table
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if seconds >= scale:
+            return f"{seconds / scale:.4g} {unit}"
+    return f"{seconds / 1e-9:.4g} ns"
+
+
+def _half_width(row: dict[str, Any]) -> str:
+    if row["interval_low_s"] is None:
+        return ""
+    return f"{(row['interval_high_s'] - row['interval_low_s']) / 2 / row['median_s'] * 100:.1f}"
+
+
+def _scaled(per_s: float | None) -> str:
+    return "" if per_s is None else f"{per_s / 1e9:.4g}"
+
+
+def _percent(row: dict[str, Any]) -> str:
+    if row["roof_fraction"] is None:
+        return ""
+    mark = " !" if row["above_measured_roof"] else ""
+    return f"{row['roof_fraction'] * 100:.0f}{mark}"
+
+
+def _status(row: dict[str, Any]) -> str:
+    style = STATUS_STYLE.get(row["status"], "red")
+    reason = row["reason"]
+    if row["above_measured_roof"]:
+        reason = (reason + "; " if reason else "") + "above the measured roof: measure the roofs again"
+    text = f"[{style}]{row['status']}[/{style}]"
+    return text + (": " + reason.replace("[", r"\[") if reason else "")

@@ -1,0 +1,153 @@
+"""The worker: a process that runs cases one after the other, so that a fault costs one case and not the run.
+
+It reads one JSON request a line from its standard input and answers with JSON events, a line each, on a descriptor of
+its own. Standard output and input of the kernels are elsewhere: a kernel that prints or reads cannot disturb the talk.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve requests until standard input closes."""
+    requests, events = _take_channels()
+    _die_with_parent(int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends this process
+    runner = _Runner(events)
+    for line in requests:
+        runner.serve(json.loads(line))
+
+
+def _take_channels() -> tuple[TextIO, TextIO]:
+    requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    return requests, events
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask the kernel to end this process when its parent dies, also by ``kill -9``."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # it died before the request above was in place
+
+
+class _Runner:
+    """Runs requests; keeps what is worth keeping warm between them: imports and the probes of the roofs."""
+
+    def __init__(self, events: TextIO) -> None:
+        self._events = events
+        self._probes: dict[str, Any] = {}
+
+    def _send(self, event: str, **values: Any) -> None:
+        self._events.write(json.dumps({"event": event, **values}) + "\n")
+        self._events.flush()
+
+    def serve(self, request: Mapping[str, Any]) -> None:
+        """Run one case and send its result; every outcome that Python can see is a result."""
+        # Heavy imports are here, inside the supervised part: if one hangs or crashes, the parent sees it as a phase.
+        self._send("phase", name="import")
+        import torch
+
+        from ridgeline.bench.checks import IncorrectError
+        from ridgeline.kernels.registry import RegistryError, Unsupported, load, one_line
+
+        try:
+            load([Path(folder) for folder in request["with"]])
+            fields = self._measure(request)
+        except Unsupported as error:
+            fields = {"status": "unsupported", "reason": str(error)}
+        except IncorrectError as error:
+            fields = {"status": "incorrect", "reason": str(error)}
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            fields = {"status": "out_of_memory", "reason": one_line(error)}
+        except RegistryError as error:
+            fields = {"status": "crashed", "reason": str(error)}
+        except Exception as error:
+            text = str(error)
+            refused = "can't allocate memory" in text or "out of memory" in text.lower()
+            fields = {"status": "out_of_memory" if refused else "crashed", "reason": one_line(error)}
+        self._send("result", **fields)
+
+    def _measure(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        import torch
+
+        from ridgeline.analytical.problem import make_problem
+        from ridgeline.bench.launches import make_launches
+        from ridgeline.bench.timing import PerfCounterTimer, measure
+        from ridgeline.kernels.registry import Context, get_implementation, get_operator
+        from ridgeline.workloads.suite import Settings
+
+        problem = make_problem(request["operator"], request["problem"])
+        threads = request["threads"]
+        torch.set_num_threads(threads)
+        torch.manual_seed(request["seed"])
+        self._send("phase", name="prepare")
+        launches, checker, prepare_s = make_launches(
+            get_operator(problem.operator),
+            problem,
+            get_implementation(problem.operator, request["implementation"]),
+            Context("cpu", threads),
+            cold=request["cache"] == "cold",
+            cache_bytes=request["cache_bytes"],
+            seed=request["seed"],
+        )
+        self._send("phase", name="check")
+        launches.check_all_ways("before timing")
+        self._send("phase", name="time")
+        beside = {probe["limit"]: self._probe(probe) for probe in request["beside"]}
+        before = _interference()
+        timing = measure(launches, PerfCounterTimer(), Settings.model_validate(request["settings"]))
+        after = _interference()
+        for probe in request["beside"]:
+            beside[probe["limit"]] += self._probe(probe)
+        self._send("phase", name="check again")
+        launches.check_all_ways("after timing")
+        return {
+            "status": "unstable" if timing.unstable_reason else "ok",
+            "reason": timing.unstable_reason,
+            "samples_s": timing.blocks,
+            "launches_per_sample": timing.launches_per_sample,
+            "prepare_s": prepare_s,
+            "working_set_bytes": problem.footprint_bytes(),
+            "roofs_beside": [{"limit": limit, "values_per_s": values} for limit, values in beside.items()],
+            "interference": {key: after[key] - before[key] for key in before},
+            **checker.facts(),
+        }
+
+    def _probe(self, probe: Mapping[str, Any]) -> list[float]:
+        from ridgeline.bench.roofs import RoofProbe
+
+        key = json.dumps(probe, sort_keys=True)
+        if key not in self._probes:
+            self._probes[key] = RoofProbe(probe)
+        return list(self._probes[key].rates())
+
+
+def _interference() -> dict[str, Any]:
+    """Counters whose growth says what disturbed the samples: involuntary switches, and seconds stolen by other guests."""
+    facts: dict[str, Any] = {"involuntary_switches": resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw}
+    try:
+        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+        facts["steal_s"] = int(fields[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        pass
+    return facts
+
+
+if __name__ == "__main__":
+    main()
