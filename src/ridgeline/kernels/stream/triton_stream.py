@@ -1,0 +1,123 @@
+"""``stream`` in Triton: read, copy and triad (STREAM, McCalpin 1995) over float32 arrays in device memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import triton
+import triton.language as tl
+
+from ridgeline.analytical.operators import Stream
+from ridgeline.kernels.compiled import Compilation
+from ridgeline.kernels.registry import Context, Run, Tensors, implementation
+
+LANES = 16
+"""Sums that ``read`` returns: element i goes to sum i mod 16."""
+TRIAD_FACTOR = 0.5
+"""s of triad, c = a + s * b; exact in binary, so that a fused and an unfused multiply-add agree."""
+
+
+@triton.jit
+def read_kernel(a_ptr, partial_ptr, elements, LANES: tl.constexpr, BLOCK: tl.constexpr):
+    """Each program sums every num_programs-th block of ``a``; partial[program, lane] is its share of the 16 sums."""
+    program = tl.program_id(0).to(tl.int64)
+    offsets = tl.arange(0, BLOCK)
+    sums = tl.zeros((BLOCK,), dtype=tl.float32)
+    for start in range(program * BLOCK, elements, tl.num_programs(0).to(tl.int64) * BLOCK):
+        # Blocks start at multiples of 16, so position p of the block always belongs to lane p mod 16.
+        sums += tl.load(a_ptr + start + offsets, mask=start + offsets < elements, other=0.0)
+    lanes = tl.sum(tl.reshape(sums, (BLOCK // LANES, LANES)), axis=0)
+    tl.store(partial_ptr + program * LANES + tl.arange(0, LANES), lanes)
+
+
+@triton.jit
+def reduce_kernel(partial_ptr, out_ptr, programs, LANES: tl.constexpr, BLOCK: tl.constexpr):
+    """One program: out[lane] = sum over programs of partial[program, lane]."""
+    rows, lanes = tl.arange(0, BLOCK), tl.arange(0, LANES)
+    sums = tl.zeros((BLOCK, LANES), dtype=tl.float32)
+    for start in range(0, programs, BLOCK):
+        row = start + rows
+        sums += tl.load(partial_ptr + row[:, None] * LANES + lanes[None, :], mask=row[:, None] < programs, other=0.0)
+    tl.store(out_ptr + lanes, tl.sum(sums, axis=0))
+
+
+@triton.jit
+def write_kernel(a_ptr, b_ptr, out_ptr, elements, factor, TRIAD: tl.constexpr, BLOCK: tl.constexpr):
+    """out = a, or out = a + factor * b for the triad; one block per program."""
+    offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = offsets < elements
+    value = tl.load(a_ptr + offsets, mask=mask)
+    if TRIAD:
+        value += factor * tl.load(b_ptr + offsets, mask=mask)
+    tl.store(out_ptr + offsets, value, mask=mask)
+
+
+CONFIGS: tuple[Mapping[str, int], ...] = tuple(
+    {"block": block, "programs": programs, "num_warps": 4} for block in (2048, 1024, 4096) for programs in (2048, 1024)
+)
+"""Tuning space: elements of a block, and programs of ``read`` (the writers take one program per block)."""
+
+
+@implementation("stream", "triton", devices=("cuda",))
+def prepare(problem: Stream, constants: Tensors, context: Context) -> Run:
+    """Block and program count from ``context.config`` (keys as in ``CONFIGS``); passes are launches of one call."""
+    config = {**CONFIGS[0], **context.config}
+    if problem.operation == "read":
+        return _prepare_read(problem, context, config)
+    return _prepare_write(problem, context, config)
+
+
+def _prepare_read(problem: Stream, context: Context, config: Mapping[str, int]) -> Run:
+    elements, block = problem.elements, config["block"]
+    programs = min(config["programs"], triton.cdiv(elements, block))
+    partial = torch.empty(programs, LANES, dtype=torch.float32, device=context.device)
+    options = {"LANES": LANES, "BLOCK": block, "num_warps": config["num_warps"]}
+    reduce_options = {"LANES": LANES, "BLOCK": 64, "num_warps": 4}
+    if context.device == "cuda":  # compile here, so that the time is prepare's
+        read_kernel.warmup(torch.float32, torch.float32, elements, grid=(programs,), **options)
+        reduce_kernel.warmup(torch.float32, torch.float32, programs, grid=(1,), **reduce_options)
+
+    def run(inputs: Tensors, out: torch.Tensor) -> None:
+        for _ in range(problem.passes):
+            read_kernel[(programs,)](inputs["a"], partial, elements, **options)
+        reduce_kernel[(1,)](partial, out, programs, **reduce_options)
+
+    return run
+
+
+def _prepare_write(problem: Stream, context: Context, config: Mapping[str, int]) -> Run:
+    elements, triad = problem.elements, problem.operation == "triad"
+    grid = (triton.cdiv(elements, config["block"]),)
+    options = {"TRIAD": triad, "BLOCK": config["block"], "num_warps": config["num_warps"]}
+    if context.device == "cuda":
+        types = (torch.float32, torch.float32, torch.float32)
+        write_kernel.warmup(*types, elements, TRIAD_FACTOR, grid=grid, **options)
+
+    def run(inputs: Tensors, out: torch.Tensor) -> None:
+        a = inputs["a"]
+        b = inputs["b"] if triad else a  # copy never reads it
+        for _ in range(problem.passes):
+            write_kernel[grid](a, b, out, elements, TRIAD_FACTOR, **options)
+
+    return run
+
+
+def compilations() -> tuple[Compilation, ...]:
+    """What is compiled ahead of time: the sweep of ``read`` and the triad, with arrays aligned to 16 elements."""
+    block = CONFIGS[0]["block"]
+    read = Compilation(
+        kernel=read_kernel,
+        label=f"stream read {block}",
+        signature={"a_ptr": "*fp32", "partial_ptr": "*fp32", "elements": "i32"},
+        constexprs={"LANES": LANES, "BLOCK": block},
+        aligned=("a_ptr", "partial_ptr", "elements"),
+    )
+    triad = Compilation(
+        kernel=write_kernel,
+        label=f"stream triad {block}",
+        signature={"a_ptr": "*fp32", "b_ptr": "*fp32", "out_ptr": "*fp32", "elements": "i32", "factor": "fp32"},
+        constexprs={"TRIAD": True, "BLOCK": block},
+        aligned=("a_ptr", "b_ptr", "out_ptr", "elements"),
+    )
+    return (read, triad)
