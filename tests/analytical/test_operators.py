@@ -22,10 +22,11 @@ from ridgeline.analytical.operators import (
     attention_work,
     fma_work,
     gemm_work,
+    make_problem,
     stream_work,
     weight_only_gemm_work,
 )
-from ridgeline.analytical.problem import Problem, ProblemError, make_problem, problem_classes
+from ridgeline.analytical.problem import Problem, ProblemError, problem_classes
 from ridgeline.analytical.work import RateKey, Work, fma_key
 
 sizes = st.integers(1, 4096)

@@ -112,29 +112,5 @@ def problem(operator: str) -> Callable[[P], P]:
 
 
 def problem_classes() -> Mapping[str, type[Problem]]:
-    """Problem class by operator name; those of this package are loaded first."""
-    import ridgeline.analytical.operators  # noqa: F401  (importing it registers the problems)
-
+    """Problem class by operator name, of every problem module imported so far."""
     return _PROBLEMS
-
-
-def make_problem(operator: str, parameters: Mapping[str, Any]) -> Problem:
-    """Build the problem of ``operator`` from named parameters.
-
-    Raises:
-        ProblemError: for an unknown operator (key ``operator``), an unknown or a missing parameter, or a shape that
-            cannot be.
-    """
-    classes = problem_classes()
-    if operator not in classes:
-        raise ProblemError("operator", f"unknown operator {operator!r}: one of {', '.join(sorted(classes))}")
-    cls = classes[operator]
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    for key in parameters:
-        if key not in known:
-            raise ProblemError(key, f"{operator} has no such parameter; it takes {', '.join(known)}")
-    for name, f in known.items():
-        missing = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if missing and name not in parameters:
-            raise ProblemError(name, f"{operator} needs it")
-    return cls(**parameters)

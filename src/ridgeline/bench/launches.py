@@ -57,7 +57,8 @@ class RotatingLaunches:
     def launch(self, count: int) -> None:
         for slot in itertools.islice(self._cycle, count):
             slot.run(slot.inputs, slot.out)
-        self._next += count
+        if self._cold:
+            self._next += count
 
     def before_block(self, count: int) -> None:
         self._check_this_block = self._check_s <= CHECK_SHARE * self._block_s

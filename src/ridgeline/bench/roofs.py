@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ridgeline.analytical.device import Bandwidth, Ceiling, Device, Rate, Source
-from ridgeline.analytical.operators import STREAM_ARRAYS, Fma, Stream
-from ridgeline.analytical.problem import Problem, make_problem
+from ridgeline.analytical.operators import STREAM_ARRAYS, Fma, Stream, make_problem
+from ridgeline.analytical.problem import Problem
 from ridgeline.analytical.statistics import summarise
 from ridgeline.analytical.work import RateKey
 from ridgeline.bench.plan import CPU_TIMER, PROTOCOL_VERSION, Case

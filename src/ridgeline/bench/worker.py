@@ -86,7 +86,7 @@ class _Runner:
     def _measure(self, request: Mapping[str, Any]) -> dict[str, Any]:
         import torch
 
-        from ridgeline.analytical.problem import make_problem
+        from ridgeline.analytical.operators import make_problem
         from ridgeline.bench.launches import make_launches
         from ridgeline.bench.timing import PerfCounterTimer, measure
         from ridgeline.kernels.registry import Context, get_implementation, get_operator

@@ -31,7 +31,7 @@ Run = Callable[[Tensors, "torch.Tensor"], None]
 """What is measured: ``run(inputs, out)`` reads the input tensors and fills ``out`` completely."""
 
 
-class Unsupported(Exception):  # noqa: N818  (a verdict with its reason, not an error)
+class Unsupported(Exception):
     """Raised by ``prepare`` where the implementation cannot run this problem here; the text is the reason shown."""
 
 
@@ -171,7 +171,9 @@ def implementation(
         path = Path(sys.modules[prepare.__module__].__file__ or "").resolve()
         earlier = _IMPLEMENTATIONS.get(key)
         if earlier is not None and earlier.path != path:
-            raise RegistryError(f"{path}: {operator} already has an implementation {name!r} in {earlier.path}: rename one")
+            raise RegistryError(
+                f"{path}: {operator} already has an implementation {name!r} in {earlier.path}: rename one"
+            )
         _IMPLEMENTATIONS[key] = Implementation(
             operator, name, prepare, frozenset(devices), frozenset(precisions), tuple(papers), path, tf32
         )
@@ -195,7 +197,9 @@ def load(extra: Sequence[Path] = ()) -> None:
             if not folder.ispkg or folder.name == "native":
                 continue
             subpackage = importlib.import_module(f"ridgeline.kernels.{folder.name}")
-            for module in sorted(pkgutil.iter_modules(subpackage.__path__), key=lambda m: (m.name != "operator", m.name)):
+            for module in sorted(
+                pkgutil.iter_modules(subpackage.__path__), key=lambda m: (m.name != "operator", m.name)
+            ):
                 name = f"ridgeline.kernels.{folder.name}.{module.name}"
                 try:
                     importlib.import_module(name)

@@ -14,7 +14,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from ridgeline.analytical.device import PHYSICAL, Bandwidth, Device, Rate
-from ridgeline.analytical.problem import Problem, ProblemError, make_problem
+from ridgeline.analytical.operators import make_problem
+from ridgeline.analytical.problem import Problem, ProblemError
 from ridgeline.analytical.quantities import canonical_json
 from ridgeline.analytical.roofline import bound
 from ridgeline.analytical.statistics import summarise
@@ -148,7 +149,11 @@ class _Roofs:
         self._physical: dict[int, Device] = {}
 
     def measured(self, threads: int, beside: tuple[RoofBeside, ...]) -> Device | None:
-        """The measured ceilings, at the values seen beside the record where there are any."""
+        """The measured ceilings, or those seen beside the record, at the values seen there.
+
+        Ceilings that were not looked at beside it are left out then: in a slow moment the float64 rate of a quiet
+        one would pass for a faster way to do float32.
+        """
         if self.device is None:
             return None
         if threads not in self._measured:
@@ -159,8 +164,8 @@ class _Roofs:
             return selected
         return dataclasses.replace(
             selected,
-            rates=tuple(_as_seen(c, seen.get(c.label)) for c in selected.rates),
-            bandwidths=tuple(_as_seen(c, seen.get(c.label)) for c in selected.bandwidths),
+            rates=tuple(_as_seen(c, seen[c.label]) for c in selected.rates if c.label in seen),
+            bandwidths=tuple(_as_seen(c, seen[c.label]) for c in selected.bandwidths if c.label in seen),
         )
 
     def physical(self, threads: int) -> Device | None:
@@ -172,9 +177,7 @@ class _Roofs:
         return self._physical[threads]
 
 
-def _as_seen(ceiling: _Ceiling, values: tuple[float, ...] | None) -> _Ceiling:
-    if not values:
-        return ceiling
+def _as_seen(ceiling: _Ceiling, values: tuple[float, ...]) -> _Ceiling:
     return dataclasses.replace(ceiling, value_per_s=median(values), low_per_s=min(values), high_per_s=max(values))
 
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ridgeline.analytical.problem import Problem, ProblemError, make_problem
-
+from ridgeline.analytical.operators import make_problem
+from ridgeline.analytical.problem import Problem, ProblemError
 
 Cache = Literal["cold", "warm"]
 

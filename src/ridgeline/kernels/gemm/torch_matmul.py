@@ -8,7 +8,9 @@ from ridgeline.analytical.operators import Gemm
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
 
 
-@implementation("gemm", "torch", devices=("cpu", "cuda"), precisions=("float64", "float32", "bfloat16", "float16", "int8"))
+@implementation(
+    "gemm", "torch", devices=("cpu", "cuda"), precisions=("float64", "float32", "bfloat16", "float16", "int8")
+)
 def prepare(problem: Gemm, constants: Tensors, context: Context) -> Run:
     """``torch.matmul``; for int8 ``torch._int_mm`` (int32 accumulation)."""
     b = constants["b"]

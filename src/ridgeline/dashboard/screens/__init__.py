@@ -1,0 +1,1 @@
+"""Pages of the dashboard: one Streamlit script each, run by :mod:`ridgeline.dashboard.app`, never imported."""
