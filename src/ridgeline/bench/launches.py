@@ -1,9 +1,9 @@
 """Launches of a kernel on buffers that belong to the harness, whose values and addresses change from call to call.
 
 Cold: as many prepared states, inputs and outputs as it takes to pass through more than three times the last-level
-cache before one is used again. Warm: two sets of buffers, taken by turns from block to block. In both, one set gets new
-input values before each block and a poisoned output that is checked after it, so a kernel that stores its output, or
-stops working once it has been checked, is found out. So is one that writes to its inputs: they are compared with copies.
+cache before one is used again. Warm: two sets of buffers, taken by turns from block to block. In both, one set gets
+new input values before each block and a poisoned output that is checked after it, so a kernel that stores its output,
+or stops working once it has been checked, is found out. So is one that writes to its inputs: copies are kept of them.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class RotatingLaunches:
             self._check(when)
 
     def _renew(self, slot: Slot) -> None:
-        """New input values: every tensor rolled by a random offset, which keeps its distribution and changes each row."""
+        """New input values: each tensor rolled by a random offset, which keeps its distribution and changes each row."""
         for tensor in slot.inputs.values():
             if tensor.numel() > 1:
                 offset = int(torch.randint(1, tensor.numel(), (1,), generator=self._checker.generator))
@@ -159,5 +159,5 @@ def tolerance_of(operator: Operator, implementation: Implementation, problem: Pr
 
 
 def _shifted(inputs: Tensors, by: int) -> Tensors:
-    """Copies of ``inputs`` whose elements are rolled by ``by``: other values at another address, cheaper than new ones."""
+    """Copies of ``inputs`` whose elements are rolled by ``by``: other values at another address, cheaper than new."""
     return {name: tensor.reshape(-1).roll(by).reshape(tensor.shape).contiguous() for name, tensor in inputs.items()}

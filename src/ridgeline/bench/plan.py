@@ -141,8 +141,8 @@ def make_plan(
         need, have = entry.problem.footprint_bytes(), cpu.device.main_memory.capacity_bytes
         if need > have:
             raise SuiteError(
-                f"{entry.where}: {entry.problem.label}: needs {need / 1e9:.1f} GB, this machine has {have / 1e9:.1f} GB: "
-                "make the shape smaller"
+                f"{entry.where}: {entry.problem.label}: needs {need / 1e9:.1f} GB, this machine has "
+                f"{have / 1e9:.1f} GB: make the shape smaller"
             )
         cases += [
             Case(

@@ -1,0 +1,229 @@
+"""The timing loop under a clock of our own: when it stops, what it keeps, and how it groups launches."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ridgeline.analytical.statistics import SMALLEST_N, Summary, summarise
+from ridgeline.bench.timing import (
+    BLOCK_S,
+    MIN_BLOCKS,
+    MIN_MEASURED_S,
+    MOST_SAMPLES,
+    SAMPLE_S,
+    PerfCounterTimer,
+    StopWhenNarrow,
+    Timing,
+    measure,
+)
+from ridgeline.workloads.suite import Settings
+
+
+class World:
+    """Launches, the timer that times them and the clock of the budget: time passes only in launches and in checks."""
+
+    name = "world"
+
+    def __init__(self, launch_s: Callable[[], float], check_s: float = 0.0) -> None:
+        self._launch_s = launch_s
+        self._check_s = check_s
+        self.now = 1000.0
+        self.launched: list[int] = []
+        """Launches of each sample since the last block began."""
+        self.promised = 0
+        self.events: list[tuple[str, int, int]] = []
+        """Of each block: what it was promised, samples, launches."""
+        self.open = False
+        self.seen: list[float] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def launch(self, count: int) -> None:
+        assert self.open
+        self.launched.append(count)
+        for _ in range(count):
+            self.now += self._launch_s()
+
+    def time(self, launch: Callable[[int], None], launches: int) -> float:
+        before = self.now
+        launch(launches)
+        self.seen.append(self.now - before)
+        return self.now - before
+
+    def before_block(self, count: int) -> None:
+        assert not self.open
+        self.open, self.promised, self.launched = True, count, []
+
+    def after_block(self) -> None:
+        assert self.open
+        self.open = False
+        self.events.append(("block", self.promised, sum(self.launched)))
+        self.now += self._check_s
+
+    def measure(self, **settings: float) -> Timing:
+        return measure(self, self, Settings(**settings), self.clock)
+
+
+def normal(mean_s: float, relative: float, seed: int = 0) -> Callable[[], float]:
+    source = random.Random(seed)
+    return lambda: max(0.1 * mean_s, source.gauss(mean_s, relative * mean_s))
+
+
+def heavy(mean_s: float, seed: int = 0) -> Callable[[], float]:
+    """Sometimes three times slower for a while: what a busy neighbour does."""
+    source = random.Random(seed)
+    return lambda: mean_s * (1.0 if source.random() < 0.5 else source.uniform(1.0, 3.0))
+
+
+def test_stops_when_the_interval_is_narrow() -> None:
+    world = World(normal(5e-3, 0.01))
+    timing = world.measure(target_relative=0.05, budget_s=60.0)
+    assert timing.unstable_reason == ""
+    assert timing.summary.half_width_relative <= 0.05
+    assert timing.summary.low is not None
+    assert timing.summary.high is not None
+    assert timing.summary.low <= 5e-3 * 1.01
+    assert timing.summary.high >= 5e-3 * 0.99
+    assert MIN_BLOCKS <= len(timing.blocks) <= 3 * MIN_BLOCKS
+    assert world.now - 1000.0 < 1.0  # far from its budget
+
+
+def test_a_tighter_target_takes_more_blocks() -> None:
+    loose = World(normal(21e-3, 0.1)).measure(target_relative=0.1, budget_s=20.0)
+    tight = World(normal(21e-3, 0.1)).measure(target_relative=0.02, budget_s=20.0)
+    assert tight.unstable_reason == ""
+    assert len(tight.blocks) > 2 * len(loose.blocks)
+
+
+def test_a_spent_budget_says_what_it_would_take() -> None:
+    world = World(heavy(30e-3))
+    timing = world.measure(target_relative=0.06, budget_s=1.0)
+    assert 1.0 <= world.now - 1000.0 < 1.2
+    seen, _, needs = timing.unstable_reason.partition("; needs about ")
+    assert seen.startswith(f"interval is ±{timing.summary.half_width_relative:.1%}, target ±6% after 1.")
+    more = int(needs.removesuffix(" more seconds"))
+    assert more >= 1
+    # And it does not lie by an order of magnitude.
+    assert World(heavy(30e-3)).measure(target_relative=0.06, budget_s=1.0 + 10 * more).unstable_reason == ""
+
+
+def test_fewer_blocks_than_an_interval_takes_give_none() -> None:
+    timing = World(normal(0.5, 0.01)).measure(target_relative=0.05, budget_s=1.6)
+    assert 2 <= len(timing.blocks) < SMALLEST_N
+    assert timing.summary.low is None
+    assert timing.summary.high is None
+    assert "no interval" in timing.unstable_reason
+    assert "needs about" in timing.unstable_reason
+
+
+def test_a_met_target_from_too_few_blocks_is_said_so() -> None:
+    timing = World(lambda: 0.25).measure(target_relative=0.05, budget_s=1.9)
+    assert SMALLEST_N <= len(timing.blocks) < MIN_BLOCKS
+    assert "target ±" not in timing.unstable_reason
+    assert f"only {len(timing.blocks)} of {MIN_BLOCKS} blocks" in timing.unstable_reason
+
+
+def test_one_launch_longer_than_the_budget_is_still_two_blocks() -> None:
+    timing = World(lambda: 20.0).measure(target_relative=0.05, budget_s=1.0)
+    assert [len(block) for block in timing.blocks] == [1, 1]
+    assert timing.launches_per_sample == 1
+
+
+@pytest.mark.parametrize("launch_s", [20e-9, 1e-6, 30e-6, 99e-6, 101e-6, 1e-3, 19e-3, 21e-3])
+def test_launches_are_grouped_into_samples_and_blocks_of_their_least_size(launch_s: float) -> None:
+    timing = World(lambda: launch_s).measure(target_relative=0.05, budget_s=30.0)
+    per_block = len(timing.blocks[0])
+    assert timing.unstable_reason == ""
+    assert 1 <= per_block <= MOST_SAMPLES
+    assert timing.launches_per_sample * launch_s >= 0.99 * min(SAMPLE_S, BLOCK_S)
+    assert per_block * timing.launches_per_sample * launch_s >= 0.99 * BLOCK_S
+    if launch_s >= BLOCK_S:
+        assert (per_block, timing.launches_per_sample) == (1, 1)
+    if launch_s >= BLOCK_S / MOST_SAMPLES:
+        assert timing.launches_per_sample == 1
+    assert timing.summary.median == pytest.approx(launch_s, rel=1e-6)
+    measured_s = sum(map(sum, timing.blocks)) * timing.launches_per_sample
+    assert measured_s >= MIN_MEASURED_S
+
+
+def test_nothing_is_dropped() -> None:
+    world = World(heavy(1e-4))
+    timing = world.measure(target_relative=0.01, budget_s=3.0)
+    flat = [sample * timing.launches_per_sample for block in timing.blocks for sample in block]
+    assert flat == pytest.approx(world.seen[-len(flat) :])
+    assert len({len(block) for block in timing.blocks}) == 1
+    assert timing.summary == summarise(timing.blocks)
+
+
+def test_blocks_are_announced_with_their_launches_and_ended() -> None:
+    world = World(normal(2e-4, 0.1))
+    timing = world.measure(target_relative=0.05, budget_s=5.0)
+    assert not world.open
+    _warm_up, *blocks = world.events
+    assert len(blocks) == len(timing.blocks)
+    for _, promised, launched in blocks:
+        assert promised == launched == len(timing.blocks[0]) * timing.launches_per_sample
+
+
+def test_time_spent_in_checks_counts_for_the_budget() -> None:
+    world = World(heavy(1e-3), check_s=0.4)
+    timing = world.measure(target_relative=0.001, budget_s=2.0)
+    assert timing.unstable_reason
+    assert world.now - 1000.0 < 3.0
+
+
+def test_a_first_launch_that_is_slow_is_no_estimate() -> None:
+    launches = itertools.chain([0.15], itertools.repeat(1e-5))
+    timing = World(lambda: next(launches)).measure(target_relative=0.05, budget_s=5.0)
+    assert timing.summary.median == pytest.approx(1e-5, rel=1e-6)
+    assert timing.launches_per_sample * 1e-5 >= SAMPLE_S
+
+
+def test_the_real_timer_divides_nothing_and_counts_all() -> None:
+    counts: list[int] = []
+    took = PerfCounterTimer().time(counts.append, 7)
+    assert counts == [7]
+    assert took > 0.0
+
+
+SUMMARIES = st.builds(
+    lambda median, half, n: Summary(median, median - half * median, median + half * median, n, n, 0.0, float(n)),
+    st.floats(1e-6, 1.0),
+    st.floats(1e-4, 0.9),
+    st.integers(6, 400),
+)
+
+
+@given(SUMMARIES, st.floats(1e-3, 0.5), st.floats(0.0, 10.0))
+def test_it_stops_exactly_when_all_three_hold(summary: Summary, target: float, measured_s: float) -> None:
+    rule = StopWhenNarrow(target)
+    narrow = summary.half_width_relative <= target
+    enough = summary.n_blocks >= MIN_BLOCKS and measured_s >= MIN_MEASURED_S
+    assert rule.satisfied(summary, measured_s) == (narrow and enough)
+
+
+@given(SUMMARIES, st.floats(1e-3, 0.5), st.floats(1e-3, 100.0))
+def test_the_seconds_it_needs_are_never_negative_and_grow_with_the_exactness(
+    summary: Summary, target: float, elapsed_s: float
+) -> None:
+    more = StopWhenNarrow(target).more_seconds(summary, elapsed_s)
+    assert math.isfinite(more)
+    assert more >= 0.0
+    assert StopWhenNarrow(target / 2).more_seconds(summary, elapsed_s) >= more
+    if summary.n_blocks >= MIN_BLOCKS and summary.half_width_relative <= target:
+        assert more == 0.0
+
+
+@given(st.integers(1, 5), st.floats(1e-3, 100.0))
+def test_without_an_interval_it_still_says_a_time(n: int, elapsed_s: float) -> None:
+    more = StopWhenNarrow(0.05).more_seconds(Summary(1.0, None, None, n, n, 0.0, float(n)), elapsed_s)
+    assert math.isfinite(more)
+    assert more > 0.0
