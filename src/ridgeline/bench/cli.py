@@ -218,10 +218,13 @@ def dashboard(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8501,
 ) -> None:
     """Open the dashboard over a store, on 127.0.0.1."""
-    from ridgeline.dashboard.serve import serve
+    import os
+
     from ridgeline.results.store import Store
 
-    raise SystemExit(serve(Store(store).path, port))
+    # A program of its own: the measuring knows nothing of the showing.
+    path = str(Store(store).path.absolute())
+    os.execv(sys.executable, [sys.executable, "-m", "ridgeline.dashboard.serve", path, str(port)])
 
 
 if __name__ == "__main__":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ridgeline.analytical.device import PHYSICAL, Device
 from ridgeline.analytical.roofline import IMPOSSIBLE_MARGIN, bound
@@ -80,6 +82,20 @@ def _manifest(plan: Plan, cpu: Cpu) -> RunManifest:
     )
 
 
+@contextlib.contextmanager
+def _held(lock: FileLock) -> Iterator[None]:
+    """Hold the lock; say so when another run has to end first."""
+    try:
+        lock.acquire(timeout=0.5)
+    except Timeout:
+        print("ridgeline: waiting for another run on this machine to end", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class _Runner:
     def __init__(self, plan: Plan, cpu: Cpu, writer: RunWriter, report: Report) -> None:
         self._plan = plan
@@ -96,7 +112,7 @@ class _Runner:
         # One measurement at a time on this host, whichever store it is for: two would time each other.
         lock = FileLock(cache_folder() / f"placement-{unit_hash()}.lock")
         for process in range(self._plan.settings.processes):
-            with lock, Supervisor(timeout_s, limit) as supervisor:
+            with _held(lock), Supervisor(timeout_s, limit) as supervisor:
                 if process == 0:
                     for case in self._plan.roofs:
                         self._step(supervisor, case, 0, ROOF_SETTINGS)

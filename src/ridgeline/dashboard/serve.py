@@ -83,3 +83,7 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+if __name__ == "__main__":
+    raise SystemExit(serve(Path(sys.argv[1]), int(sys.argv[2])))

@@ -220,6 +220,8 @@ def load(extra: Sequence[Path] = ()) -> None:
 def _load_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise RegistryError(f"--with {folder}: not a folder")
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # so that a kernel can import a file beside it
     for path in sorted(folder.glob("*.py")):
         name = f"ridgeline_with_{path.parent.name}_{path.stem}"
         spec = importlib.util.spec_from_file_location(name, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from ridgeline.analytical.operators import Attention
@@ -27,6 +26,9 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
     mask: torch.Tensor | None = None
     # One query aligned bottom-right sees every key.
     if problem.causal and 1 < t < s:
+        # Imported here: it loads all of torch._dynamo, two seconds of every worker's start.
+        from torch.nn.attention.bias import causal_lower_right
+
         bias = causal_lower_right(t, s)
         mask = bias._materialize() if context.device == "cpu" else bias
 
