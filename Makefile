@@ -23,11 +23,11 @@ help: ## Say what each target does.
 $(VENV)/run.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Ridgeline needs Python 3.11 or newer: set PYTHON="; exit 2; }
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
-	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[run]'
+	$(BIN)/python -m pip install -qq $(CONSTRAINTS) -e '.[run]'
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/run.stamp
-	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[run,test]'
+	$(BIN)/python -m pip install -qq $(CONSTRAINTS) -e '.[run,test]'
 	@touch $@
 
 setup: $(VENV)/run.stamp ## Make the virtual environment in .venv.

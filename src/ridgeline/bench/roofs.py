@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ridgeline.analytical.device import Bandwidth, Ceiling, Device, Rate, Source
@@ -19,8 +20,9 @@ from ridgeline.workloads.suite import Settings
 if TYPE_CHECKING:
     from ridgeline.bench.devices.cpu import Cpu
 
-SETTINGS = Settings(target_relative=0.03, budget_s=1.8, timeout_s=60.0)
-"""36 cases of at most 1.8 s each, and their checks, end in under 90 s on two cores."""
+SETTINGS = Settings(target_relative=0.05, budget_s=1.8, timeout_s=60.0)
+"""36 cases of at most 1.8 s each, and their checks, end in under 90 s on two cores: 67 s here, where a target of 3 %
+left 12 of them unstable because the bandwidth of a shared machine moves by more than that within two seconds."""
 PRECISIONS = ("float64", "float32", "bfloat16", "int8")
 LAUNCH_BYTES = 2e8
 """Bytes one launch moves at least: about 1 ms from L1, so that the call's own 2 us are nothing."""
@@ -113,10 +115,10 @@ def ceilings_from(records: Iterable[Measurement], device: Device) -> list[Ceilin
         problem = make_problem(record.operator, record.problem)
         work = problem.expected_work()
         amount = float(work.bytes if isinstance(problem, Stream) else work.flop)
-        flat = [sample for block in record.samples_s for sample in block]
+        medians = [median(block) for block in record.samples_s]
         value = amount / summary.median
-        low = amount / (summary.high if summary.high is not None else max(flat))
-        high = amount / (summary.low if summary.low is not None else min(flat))
+        low = amount / (summary.high if summary.high is not None else max(medians))
+        high = amount / (summary.low if summary.low is not None else min(medians))
         facts: dict[str, Any] = {
             "value_per_s": value,
             "low_per_s": min(low, value),

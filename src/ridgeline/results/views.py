@@ -18,7 +18,7 @@ from ridgeline.analytical.operators import make_problem
 from ridgeline.analytical.problem import Problem, ProblemError
 from ridgeline.analytical.quantities import canonical_json
 from ridgeline.analytical.roofline import bound
-from ridgeline.analytical.statistics import summarise
+from ridgeline.analytical.statistics import interval_ranks, summarise
 from ridgeline.analytical.work import Work
 from ridgeline.results.durable import SetAside, StoreError
 from ridgeline.results.record import Measurement, Record, RoofBeside, Status
@@ -178,7 +178,12 @@ class _Roofs:
 
 
 def _as_seen(ceiling: _Ceiling, values: tuple[float, ...]) -> _Ceiling:
-    return dataclasses.replace(ceiling, value_per_s=median(values), low_per_s=min(values), high_per_s=max(values))
+    """The ceiling at the median of ``values`` with its order-statistic interval; the extremes where there are few."""
+    ordered = sorted(values)
+    low, high = interval_ranks(len(ordered)) or (1, len(ordered))
+    return dataclasses.replace(
+        ceiling, value_per_s=median(ordered), low_per_s=ordered[low - 1], high_per_s=ordered[high - 1]
+    )
 
 
 def _derive(record: Record, works: _Works, roofs: _Roofs) -> dict[str, Any]:
