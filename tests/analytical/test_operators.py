@@ -166,7 +166,9 @@ def test_fma_work_by_brute_force(precision: str, unit: str) -> None:
 
 
 def counted_flop(function: Any) -> int:
-    counter = pytest.importorskip("torch.utils.flop_counter").FlopCounterMode(display=False)
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
     with counter:
         function()
     return counter.get_total_flops()
@@ -174,14 +176,16 @@ def counted_flop(function: Any) -> int:
 
 @pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (17, 33, 65), (128, 64, 256)])
 def test_gemm_work_is_what_torch_counts(m: int, n: int, k: int) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     a, b = torch.ones(m, k), torch.ones(k, n)
     assert Gemm(m=m, n=n, k=k, precision="float32").work().flop == counted_flop(lambda: a @ b)
 
 
 @pytest.mark.parametrize(("m", "n", "k", "group"), [(1, 8, 16, 8), (5, 7, 12, 12)])
 def test_weight_only_gemm_work_is_what_torch_counts(m: int, n: int, k: int, group: int) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     x, w = torch.ones(m, k), torch.ones(n, k)
     problem = WeightOnlyGemm(m=m, n=n, k=k, weight="int8", group=group, precision="float32")
     assert problem.work().flop == counted_flop(lambda: x @ w.T)
@@ -190,7 +194,8 @@ def test_weight_only_gemm_work_is_what_torch_counts(m: int, n: int, k: int, grou
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1, 1), (2, 4, 2, 5, 9, 16), (1, 6, 1, 1, 33, 8), (2, 3, 3, 7, 4, 40)])
 def test_attention_work_is_what_torch_counts(shape: tuple[int, ...]) -> None:
     """Eager and without a mask: torch counts no masked pair out, and 0 for its fused operator on the CPU."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     batch, q_heads, kv_heads, q_length, kv_length, head_dim = shape
     q = torch.ones(batch, q_heads, q_length, head_dim)
     k = v = torch.ones(batch, kv_heads, kv_length, head_dim).repeat_interleave(q_heads // kv_heads, dim=1)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from ridgeline.analytical.operators import Gemm  # noqa: E402
-from ridgeline.bench.checks import SAMPLED_ROWS, Checker, IncorrectError, poison  # noqa: E402
-from ridgeline.bench.launches import make_launches  # noqa: E402
-from ridgeline.kernels import registry  # noqa: E402
-from ridgeline.kernels.registry import Context, Unsupported, get_implementation, get_operator  # noqa: E402
+from ridgeline.analytical.operators import Gemm
+from ridgeline.bench.checks import SAMPLED_ROWS, Checker, IncorrectError, poison
+from ridgeline.bench.launches import make_launches
+from ridgeline.kernels import registry
+from ridgeline.kernels.registry import Context, Unsupported, get_implementation, get_operator
 
 registry.load()
 SMALL = Gemm(m=40, n=24, k=16, precision="float32")

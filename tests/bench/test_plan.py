@@ -13,14 +13,12 @@ from pathlib import Path
 import pytest
 from conftest import SOURCE
 
-torch = pytest.importorskip("torch")
-
-from ridgeline.bench.devices.cpu import detect  # noqa: E402
-from ridgeline.bench.plan import Plan, make_plan  # noqa: E402
-from ridgeline.bench.sources import reached, source_hash  # noqa: E402
-from ridgeline.kernels import registry  # noqa: E402
-from ridgeline.kernels.registry import get_implementation  # noqa: E402
-from ridgeline.workloads.suite import SuiteError, parse_suite  # noqa: E402
+from ridgeline.bench.devices.cpu import detect
+from ridgeline.bench.plan import Plan, make_plan
+from ridgeline.bench.sources import reached, source_hash
+from ridgeline.kernels import registry
+from ridgeline.kernels.registry import get_implementation
+from ridgeline.workloads.suite import SuiteError, parse_suite
 
 registry.load()
 CPU = detect()

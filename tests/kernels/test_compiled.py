@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("triton")
-
 from ridgeline.kernels.machine_code import CodeReadError, main_loop, parse_amd, parse_sass, read_amd
 
 TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")

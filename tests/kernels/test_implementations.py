@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from ridgeline.analytical.problem import Problem  # noqa: E402
-from ridgeline.kernels import registry  # noqa: E402
-from ridgeline.kernels.registry import Context, Implementation, Operator, Tensors, Unsupported  # noqa: E402
+from ridgeline.analytical.problem import Problem
+from ridgeline.kernels import registry
+from ridgeline.kernels.registry import Context, Implementation, Operator, Tensors, Unsupported
 
 registry.load()
 

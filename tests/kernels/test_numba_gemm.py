@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-numba_gemm = pytest.importorskip("ridgeline.kernels.gemm.numba_gemm")
-
-from ridgeline.analytical.operators import Gemm  # noqa: E402
-from ridgeline.kernels.registry import Context  # noqa: E402
+from ridgeline.analytical.operators import Gemm
+from ridgeline.kernels.gemm import numba_gemm
+from ridgeline.kernels.registry import Context
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
