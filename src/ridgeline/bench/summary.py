@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections import Counter
 from typing import Any
@@ -46,8 +47,10 @@ def print_summary(store: Store, run_id: str | None, closing: bool = False) -> No
     if closing and run_id is not None:
         console.print(f"Stored as {run_id} in {store.path}. Next:", markup=False)
         where = "" if store.path == Store().path else f" --store {store.path}"
-        console.print(f"  ridgeline dashboard{where}    (or: make dashboard)", markup=False)
-        console.print(f"  ridgeline show {run_id}{where}", markup=False)
+        # As it was called, where it is not on the path: inside a virtual environment that is not active.
+        command = "ridgeline" if shutil.which("ridgeline") else sys.argv[0]
+        console.print(f"  {command} dashboard{where}", markup=False)
+        console.print(f"  {command} show {run_id}{where}", markup=False)
 
 
 def _warn_set_aside(store: Store, run_id: str | None) -> None:
