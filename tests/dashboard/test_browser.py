@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import shutil
@@ -33,19 +34,17 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SERVE = """
-import sys
-from pathlib import Path
-from ridgeline.dashboard.serve import serve
-sys.exit(serve(Path(sys.argv[1]), int(sys.argv[2])))
-"""
+COMMAND = [sys.executable, "-m", "ridgeline.bench.cli"]
 SLOW_MS = 30_000
 
 
 def start(store: Path, port: int) -> subprocess.Popen[str]:
     """The command's server over ``store``."""
     return subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(store), str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, "dashboard", "--store", str(store), "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -277,3 +276,60 @@ def test_a_signal_ends_the_server_and_its_child(tmp_path: Path, number: signal.S
     assert f"http://127.0.0.1:{port}" in out
     psutil.wait_procs(children, timeout=10)
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+
+
+REAL_SUITE = """
+name = "real"
+description = "a small real run"
+roofs = true
+[settings]
+budget_s = 0.5
+target_relative = 0.3
+[[case]]
+operator = "gemm"
+implementations = ["torch", "triton"]
+problems = [{ m = 64, n = 512, k = 512, precision = "float32" }]
+[[case]]
+operator = "attention"
+implementations = ["torch_sdpa"]
+problems = [{ batch = 1, q_heads = 4, kv_heads = 2, q_length = 1, kv_length = 2048, head_dim = 64 }]
+"""
+
+
+def test_every_page_over_a_real_run(tmp_path: Path, page: Page) -> None:
+    """Measured on this machine by the command, roofs first, and looked at as a user would."""
+    suite, store = tmp_path / "real.toml", tmp_path / "store"
+    suite.write_text(REAL_SUITE)
+    done = subprocess.run(
+        [*COMMAND, "run", str(suite), "--store", str(store), "--json"], capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    cases = [r for r in json.loads(done.stdout) if r["role"] == "case"]
+    timed = [r for r in cases if r["median_s"] is not None]
+    assert {(r["implementation"], r["status"]) for r in cases if r not in timed} == {("triton", "unsupported")}
+    assert {r["implementation"] for r in timed} == {"torch", "torch_sdpa"}
+    port = free_port()
+    server = start(store, port)
+    try:
+        wait_until_healthy(server, port)
+        address = f"http://127.0.0.1:{port}"
+        visit(page, address, "Overview")
+        expect(page.get_by_text("runs on cuda only").first).to_be_attached(timeout=SLOW_MS)
+        visit(page, f"{address}/runs", "Runs")
+        expect(page.get_by_text(timed[0]["run_id"]).first).to_be_attached(timeout=SLOW_MS)
+        visit(page, f"{address}/roofline", "Roofline")
+        names = chart(page, "gd._fullData.filter(t => t.meta === 'case').map(t => t.legendgroup).sort()")
+        assert names == ["attention", "gemm"]
+        drawn = chart(page, "gd._fullData.filter(t => t.meta === 'case').flatMap(t => Array.from(t.y)).sort()")
+        assert drawn == pytest.approx(sorted(r["flop_per_s"] for r in timed))
+        visit(page, f"{address}/roofline?operator=gemm", "Roofline")
+        assert chart(page, "gd._fullData.filter(t => t.meta === 'case').map(t => t.legendgroup)") == ["gemm"]
+        with page.expect_download(timeout=SLOW_MS) as waiting:
+            page.get_by_role("button", name="Data (CSV)").click()
+        rows = list(csv.DictReader(io.StringIO(Path(waiting.value.path()).read_text(encoding="utf-8"))))
+        assert {row["implementation"] for row in rows} == {"torch", "triton"}
+        visit(page, f"{address}/kernel?record={timed[0]['record_id']}", "Kernel detail")
+        expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=SLOW_MS)
+    finally:
+        server.terminate()
+        server.communicate(timeout=20)
