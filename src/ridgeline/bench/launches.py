@@ -95,9 +95,9 @@ class RotatingLaunches:
             self._check(when)
 
     def _renew(self, slot: Slot) -> None:
-        """New input values: each tensor rolled by a random offset, which keeps its distribution and changes each row."""
-        for tensor in slot.inputs.values():
-            if tensor.numel() > 1:
+        """New input values: each tensor that may be is rolled by a random offset, which keeps its distribution."""
+        for name, tensor in slot.inputs.items():
+            if tensor.numel() > 1 and name not in self._checker.operator.fixed_inputs:
                 offset = int(torch.randint(1, tensor.numel(), (1,), generator=self._checker.generator))
                 tensor.copy_(tensor.reshape(-1).roll(offset).reshape(tensor.shape))
         self._given = {name: tensor.clone() for name, tensor in slot.inputs.items()}
@@ -146,7 +146,11 @@ def make_launches(
             began = time.monotonic()
             run = implementation.prepare(problem, own, context)
             prepare_s = prepare_s or time.monotonic() - began
-        inputs = operator.make_inputs(problem, generator) if index < 2 else _shifted(slots[index % 2].inputs, index)
+        inputs = (
+            operator.make_inputs(problem, generator)
+            if index < 2
+            else _shifted(operator, slots[index % 2].inputs, index)
+        )
         slots.append(Slot(run, inputs, operator.make_output(problem)))
     checker = Checker(operator, problem, constants, generator, tolerance_of(operator, implementation, problem))
     return RotatingLaunches(slots, checker, cold, cache_bytes, slot_bytes), checker, prepare_s
@@ -158,6 +162,9 @@ def tolerance_of(operator: Operator, implementation: Implementation, problem: Pr
     return max(relative, 2e-3) if implementation.tf32 else relative
 
 
-def _shifted(inputs: Tensors, by: int) -> Tensors:
+def _shifted(operator: Operator, inputs: Tensors, by: int) -> Tensors:
     """Copies of ``inputs`` whose elements are rolled by ``by``: other values at another address, cheaper than new."""
-    return {name: tensor.reshape(-1).roll(by).reshape(tensor.shape).contiguous() for name, tensor in inputs.items()}
+    return {
+        name: tensor.clone() if name in operator.fixed_inputs else tensor.reshape(-1).roll(by).reshape(tensor.shape)
+        for name, tensor in inputs.items()
+    }

@@ -64,7 +64,7 @@ class Operator:
 
     All tensors that these methods make live on the CPU; the harness moves them to the device. Random values come from
     ``generator`` alone, are never all zeros, and are spread independently over the elements, so that the harness may
-    roll a tensor by any offset to obtain fresh inputs (set ``rollable`` to name the inputs for which that holds).
+    roll a tensor by any offset to obtain fresh inputs; ``fixed_inputs`` names those it must leave as they are.
     """
 
     name: str = ""
@@ -72,6 +72,8 @@ class Operator:
     """Accepted error by precision of the problem (see :meth:`tolerance`)."""
     baselines: Mapping[str, str] = {}
     """Name of the implementation that speeds are compared with, by device type."""
+    fixed_inputs: frozenset[str] = frozenset()
+    """Inputs whose elements depend on each other (block tables, offsets), so that the harness must not roll them."""
     test_problems: Sequence[Problem] = ()
     """Small problems with odd sizes and tails, on which every implementation is checked in full."""
 

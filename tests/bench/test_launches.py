@@ -1,0 +1,72 @@
+"""The harness's buffers: values and addresses that change, inputs that must not be rolled, and cold rotation."""
+
+from __future__ import annotations
+
+import torch
+
+from ridgeline.analytical.operators import Gemm
+from ridgeline.bench.launches import COLD_FACTOR, make_launches
+from ridgeline.kernels.gemm.operator import GemmOperator
+from ridgeline.kernels.registry import Context, Run, Tensors, get_implementation, load
+
+load()
+PROBLEM = Gemm(m=64, n=48, k=32, precision="float32")
+
+
+class Watching:
+    """A right kernel that notes what it was given."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+        self.addresses: list[int] = []
+
+    def prepare(self, problem: Gemm, constants: Tensors, context: Context) -> Run:
+        def run(inputs: Tensors, out: torch.Tensor) -> None:
+            self.values.append(float(inputs["a"][0, 0]))
+            self.addresses.append(inputs["a"].data_ptr())
+            torch.matmul(inputs["a"], constants["b"], out=out)
+
+        return run
+
+
+def launches_of(operator: GemmOperator, seen: Watching, *, cold: bool, cache_bytes: float = 1e5):  # type: ignore[no-untyped-def]
+    import dataclasses
+
+    implementation = dataclasses.replace(get_implementation("gemm", "torch"), prepare=seen.prepare)
+    made = make_launches(
+        operator, PROBLEM, implementation, Context("cpu", 1), cold=cold, cache_bytes=cache_bytes, seed=1
+    )
+    return made[0]
+
+
+def test_warm_blocks_change_address_and_values() -> None:
+    seen = Watching()
+    launches = launches_of(GemmOperator(), seen, cold=False)
+    for _ in range(4):
+        launches.before_block(3)
+        launches.launch(3)
+        launches.after_block()
+    assert len(set(seen.addresses)) == 2
+    assert len(set(seen.values)) >= 4
+
+
+def test_cold_rotation_passes_through_three_caches_before_it_returns() -> None:
+    seen = Watching()
+    cache = 1e5
+    launches = launches_of(GemmOperator(), seen, cold=True, cache_bytes=cache)
+    launches.launch(200)
+    again = seen.addresses.index(seen.addresses[0], 1)
+    assert again * PROBLEM.footprint_bytes() > COLD_FACTOR * cache
+    assert len(set(seen.values)) > 10
+
+
+def test_fixed_inputs_are_never_rolled() -> None:
+    class Fixed(GemmOperator):
+        name = "gemm"
+        fixed_inputs = frozenset({"a"})
+
+    seen = Watching()
+    launches = launches_of(Fixed(), seen, cold=False)
+    launches.check_all_ways("now")
+    launches.check_all_ways("again")
+    assert len(set(seen.values)) == 2  # one for each of the two slots
