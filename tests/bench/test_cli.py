@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import COMMAND, Run
 
-from ridgeline.results.record import Measurement
+from ridgeline.results.measurement import Measurement
 
 HEAD = 'name = "tiny"\ndescription = "d"\n[settings]\nbudget_s = 0.1\n'
 GEMM = """

@@ -57,7 +57,7 @@ def test_case_ids_do_not_depend_on_the_process(environment: dict[str, str]) -> N
         "from ridgeline.analytical.operators import Gemm\n"
         "from ridgeline.bench.plan import Case\n"
         "from ridgeline.kernels.registry import Implementation\n"
-        "from ridgeline.results.record import Placement, Protocol\n"
+        "from ridgeline.results.measurement import Placement, Protocol\n"
         "from pathlib import Path\n"
         "i = Implementation('gemm', 'x', print, frozenset(), frozenset(), (), Path('x'))\n"
         "print(Case(Gemm(m=1, n=2, k=3, precision='int8'), i, Placement(device='d', torch_device='cpu', unit='u'),"

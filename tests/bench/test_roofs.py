@@ -13,7 +13,7 @@ from ridgeline.bench.devices.cpu import Cpu, detect
 from ridgeline.bench.plan import Case
 from ridgeline.bench.roofs import ceilings_from, limit_of, probes_for, roof_cases, stream_problems
 from ridgeline.kernels import registry
-from ridgeline.results.record import Measurement
+from ridgeline.results.measurement import Measurement
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 
 from ridgeline.analytical.device import Bandwidth, Device, MemoryLevel, Rate, Source
 from ridgeline.analytical.operators import make_problem
-from ridgeline.results.record import Measurement
+from ridgeline.results.measurement import Measurement
 from ridgeline.results.run import RunManifest
 from ridgeline.results.store import Store
 

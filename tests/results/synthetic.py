@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ridgeline.analytical.device import Bandwidth, Device, MemoryLevel, Rate, Source
-from ridgeline.results.record import Measurement
+from ridgeline.results.measurement import Measurement
 from ridgeline.results.run import RunManifest
 from ridgeline.results.store import Store, new_run_id
 

@@ -70,7 +70,7 @@ def test_bad_lines_in_the_middle_are_named_and_the_rest_loads(tmp_path: Path) ->
     path = tmp_path / "journal.jsonl"
     filled(path)
     lines = path.read_bytes().splitlines(keepends=True)
-    newer = lines[0].replace(b'"schema_version":1', b'"schema_version":9')
+    newer = lines[0].replace(b'"schema_version":2', b'"schema_version":9')
     path.write_bytes(b"".join([lines[0], b"{half\n", lines[1], b"[1]\n", b"\xff\xfe\n", newer, lines[2]]))
     records, set_aside = read_journal(path)
     assert [r.record_id for r in records] == ["r0", "r1", "r2"]

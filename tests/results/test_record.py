@@ -14,15 +14,10 @@ from pydantic import ValidationError
 from synthetic import make_measurement
 
 from ridgeline.results.columns import read_parquet, schema, to_parquet
+from ridgeline.results.fact import SCHEMA_VERSION
 from ridgeline.results.journal import Journal, read_journal
-from ridgeline.results.record import (
-    SCHEMA_VERSION,
-    TIMED,
-    Measurement,
-    RecordError,
-    record_from_dict,
-    record_schema,
-)
+from ridgeline.results.measurement import TIMED, Measurement
+from ridgeline.results.record import KINDS, RecordError, record_from_dict, record_schema
 
 FAILED = ("unsupported", "incorrect", "out_of_memory", "timeout", "crashed")
 
@@ -53,6 +48,9 @@ FAILED = ("unsupported", "incorrect", "out_of_memory", "timeout", "crashed")
         ({"protocol": {"timer": "t", "cache": "cold", "threads": 0, "version": 1}}, "greater than or equal to 1"),
         ({"placement": {"device": "d", "torch_device": "cpu"}}, "Field required"),
         ({"roofs_beside": ({"limit": "DRAM", "values_per_s": ()},)}, "at least 1 item"),
+        ({"samples_s": ((0.1,), (0.1,)), "conditions": ({},)}, "conditions are one per block"),
+        ({"samples_s": ((0.1,),), "left_out": ({"block": 1, "cause": "c"},)}, "must be one of samples_s, once"),
+        ({"samples_s": ((0.1,),), "left_out": ({"block": 0, "cause": "c"},)}, "every block is left out"),
     ],
 )
 def test_contradictions_cannot_be_built(overrides: dict[str, Any], message: str) -> None:
@@ -81,7 +79,7 @@ def test_an_unknown_kind_and_a_newer_schema_say_so() -> None:
     values = make_measurement().model_dump(mode="json")
     with pytest.raises(RecordError, match=r"^here: unknown kind 'serving': one of measurement$"):
         record_from_dict({**values, "kind": "serving"}, "here")
-    with pytest.raises(RecordError, match=r"^here: schema 2 is newer .*: upgrade ridgeline$"):
+    with pytest.raises(RecordError, match=r"^here: schema 3 is newer .*: upgrade ridgeline$"):
         record_from_dict({**values, "schema_version": SCHEMA_VERSION + 1, "kind": "serving"}, "here")
     with pytest.raises(RecordError, match=r"^here: not a record$"):
         record_from_dict([values], "here")
@@ -97,12 +95,12 @@ def test_the_json_schema_accepts_what_is_written() -> None:
     jsonschema.validate(values, document)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**values, "status": "fast"}, document)
-    described = {name for name, p in document["properties"].items() if "description" in p}
+    described = {name for name, p in document["$defs"]["Measurement"]["properties"].items() if "description" in p}
     assert {"started_at", "samples_s", "energy_j", "baseline"} <= described
 
 
 def test_every_field_has_a_column() -> None:
-    assert set(schema().names) == set(Measurement.model_fields)
+    assert set(schema().names) == {name for model in KINDS.values() for name in model.model_fields}
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -139,7 +137,11 @@ def measurements(draw: st.DrawFn) -> Measurement:
     }
     if status in TIMED:
         block = st.lists(positive, min_size=1, max_size=5)
-        overrides["samples_s"] = draw(st.lists(block, min_size=1, max_size=4))
+        blocks = overrides["samples_s"] = draw(st.lists(block, min_size=1, max_size=4))
+        if draw(st.booleans()):
+            overrides["conditions"] = [{"clock_mhz": draw(st.none() | positive)} for _ in blocks]
+        if len(blocks) > 1:
+            overrides["left_out"] = [{"block": draw(st.integers(0, len(blocks) - 1)), "cause": draw(text)}]
     if status != "ok":
         overrides["reason"] = draw(st.text(min_size=1, max_size=40))
     return make_measurement(**overrides)
@@ -161,3 +163,18 @@ def test_journal_and_parquet_give_back_what_was_written(
     assert back == records
     # Equality takes 1, 1.0 and True for the same; the text does not.
     assert [json.dumps(r.problem) for r in back] == [json.dumps(r.problem) for r in records]
+
+
+def test_a_measurement_of_schema_1_is_read() -> None:
+    values = make_measurement(interference={"steal_s": 0.5}).model_dump(mode="json")
+    for name in ("conditions", "left_out", "peak_device_memory_bytes", "kernel_s", "kernels_per_launch"):
+        del values[name]
+    record = record_from_dict({**values, "schema_version": 1}, "here")
+    assert isinstance(record, Measurement)
+    assert record.schema_version == 1
+    assert record.used_samples_s == record.samples_s
+
+
+def test_blocks_that_are_left_out_do_not_count() -> None:
+    record = make_measurement(samples_s=((1.0,), (9.0,), (2.0,)), left_out=({"block": 1, "cause": "power limit"},))
+    assert record.used_samples_s == ((1.0,), (2.0,))

@@ -103,7 +103,7 @@ def test_a_run_from_beginning_to_end(tmp_path: Path) -> None:
             device_name="Synthetic CPU",
         )
     ]
-    assert pq.read_schema(run_folder(store, manifest.run_id) / "records.parquet").metadata[VERSION_KEY] == b"1"
+    assert pq.read_schema(run_folder(store, manifest.run_id) / "records.parquet").metadata[VERSION_KEY] == b"2"
     assert store.resume("plan0") is None, "a finished run is never continued"
     for late in (lambda: writer.append(records[0]), lambda: writer.set_device(hotter), writer.finish):
         with pytest.raises(StoreError, match="closed"):
@@ -279,7 +279,7 @@ def damage(folder: Path, how: str) -> str:
     elif how == "newer schema":
         table = pq.read_table(parquet)
         pq.write_table(table.replace_schema_metadata({VERSION_KEY: b"9"}), parquet)
-        return "schema 9 is newer than this Ridgeline reads (1): upgrade ridgeline"
+        return "schema 9 is newer than this Ridgeline reads (2): upgrade ridgeline"
     elif how == "foreign parquet":
         pq.write_table(pq.read_table(parquet).replace_schema_metadata({}), parquet)
         return "states no schema version"

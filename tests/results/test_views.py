@@ -13,7 +13,7 @@ from synthetic import bandwidth, blocks, make_device, make_manifest, make_measur
 
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.statistics import summarise
-from ridgeline.results.record import Measurement
+from ridgeline.results.measurement import Measurement
 from ridgeline.results.store import Store
 from ridgeline.results.views import COLUMNS, NAMES, NUMBERS, frame, rows, summary_counts
 

@@ -13,7 +13,7 @@ from ridgeline.bench.devices.cpu import Cpu
 from ridgeline.bench.environment import package_versions
 from ridgeline.bench.sources import source_hash
 from ridgeline.kernels.registry import Implementation, RegistryError, get_implementation, get_operator, implementations
-from ridgeline.results.record import Placement, Protocol
+from ridgeline.results.measurement import Placement, Protocol
 from ridgeline.workloads.suite import Settings, Suite, SuiteError
 
 PROTOCOL_VERSION = 1

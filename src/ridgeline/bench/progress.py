@@ -9,7 +9,7 @@ import rich.progress
 from rich.console import Console
 
 from ridgeline.bench.run import Step
-from ridgeline.results.record import Measurement
+from ridgeline.results.measurement import Measurement
 
 
 class Progress:

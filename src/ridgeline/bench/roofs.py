@@ -14,7 +14,7 @@ from ridgeline.analytical.statistics import summarise
 from ridgeline.analytical.work import RateKey
 from ridgeline.bench.plan import CPU_TIMER, PROTOCOL_VERSION, Case
 from ridgeline.kernels.registry import get_implementation
-from ridgeline.results.record import Measurement, Protocol
+from ridgeline.results.measurement import Measurement, Protocol
 from ridgeline.workloads.suite import Settings
 
 if TYPE_CHECKING:
@@ -111,11 +111,11 @@ def ceilings_from(records: Iterable[Measurement], device: Device) -> list[Ceilin
     for record in records:
         if record.role != "roof" or record.status not in ("ok", "unstable"):
             continue
-        summary = summarise(record.samples_s)
+        summary = summarise(record.used_samples_s)
         problem = make_problem(record.operator, record.problem)
         work = problem.expected_work()
         amount = float(work.bytes if isinstance(problem, Stream) else work.flop)
-        medians = [median(block) for block in record.samples_s]
+        medians = [median(block) for block in record.used_samples_s]
         value = amount / summary.median
         low = amount / (summary.high if summary.high is not None else max(medians))
         high = amount / (summary.low if summary.low is not None else min(medians))

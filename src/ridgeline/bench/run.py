@@ -24,7 +24,8 @@ from ridgeline.bench.roofs import SETTINGS as ROOF_SETTINGS
 from ridgeline.bench.roofs import ceilings_from, probes_for
 from ridgeline.bench.supervisor import Outcome, Supervisor
 from ridgeline.kernels.native.build import cache_folder
-from ridgeline.results.record import SCHEMA_VERSION, Measurement
+from ridgeline.results.fact import SCHEMA_VERSION
+from ridgeline.results.measurement import Measurement
 from ridgeline.results.run import RunManifest
 from ridgeline.results.store import RunWriter, Store, new_run_id
 from ridgeline.workloads.suite import Settings
@@ -121,7 +122,7 @@ class _Runner:
                     self._step(supervisor, case, process, self._plan.settings)
 
     def _take_roofs(self) -> None:
-        self._roof_records = [r for r in self._writer.records if r.role == "roof"]
+        self._roof_records = [r for r in self._writer.measurements if r.role == "roof"]
         if self._roof_records:
             self._device = self._cpu.device.with_ceilings(ceilings_from(self._roof_records, self._cpu.device))
             self._writer.set_device(self._device)

@@ -7,11 +7,16 @@ stays cheap for commands that need no table.
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
 
 from ridgeline.results.durable import StoreError, one_line, storage_error
-from ridgeline.results.record import SCHEMA_VERSION, Record, RecordError, record_from_dict
+from ridgeline.results.fact import SCHEMA_VERSION, StoredRecord
+from ridgeline.results.record import KINDS, Record, RecordError, record_from_dict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,52 +24,50 @@ if TYPE_CHECKING:
 VERSION_KEY = b"ridgeline.schema_version"
 """Key of the Parquet metadata that holds the schema version of the records."""
 
-_JSON_TEXT = ("problem", "structure_figures")
-"""Mappings whose keys differ from operator to operator: as structs they would make files of different columns."""
 
-
+@cache
 def schema() -> pa.Schema:
-    """Columns of ``records.parquet``."""
+    """Columns of ``records.parquet``: the fields of every kind of record; a kind leaves those of the others empty."""
     import pyarrow as pa
 
-    text, real, whole = pa.string(), pa.float64(), pa.int64()
-    columns: dict[str, pa.DataType] = {
-        "kind": text,
-        "schema_version": whole,
-        "record_id": text,
-        "run_id": text,
-        "started_at": text,
-        "role": text,
-        "case_id": text,
-        "content_key": text,
-        "operator": text,
-        "implementation": text,
-        "baseline": text,
-        "problem": text,
-        "problem_label": text,
-        "papers": pa.list_(text),
-        "structure_figures": text,
-        "structure_digest": text,
-        "placement": pa.struct({"device": text, "torch_device": text, "unit": text, "ranks": whole}),
-        "protocol": pa.struct({"timer": text, "cache": text, "threads": whole, "version": whole}),
-        "process": whole,
-        "status": text,
-        "reason": text,
-        "samples_s": pa.list_(pa.list_(real)),
-        "launches_per_sample": whole,
-        "error_relative": real,
-        "error_worst": real,
-        "error_tolerance": real,
-        "rows_checked": whole,
-        "prepare_s": real,
-        "working_set_bytes": real,
-        "peak_memory_bytes": real,
-        "roofs_beside": pa.list_(pa.struct({"limit": text, "values_per_s": pa.list_(real)})),
-        "interference": pa.struct({"steal_s": real, "involuntary_switches": whole}),
-        "energy_j": real,
-        "energy_reason": text,
-    }
+    columns: dict[str, pa.DataType] = {}
+    for model in KINDS.values():
+        for name, column in _fields(model).items():
+            if columns.setdefault(name, column) != column:
+                raise TypeError(f"two kinds of records give the column {name} different types")
     return pa.schema(list(columns.items()), metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
+
+
+def _fields(model: type[BaseModel]) -> dict[str, pa.DataType]:
+    return {name: _type(field.annotation) for name, field in model.model_fields.items()}
+
+
+def _type(annotation: Any) -> pa.DataType:
+    """The Parquet type of a field: structs for fixed parts, lists for tuples, JSON text for mappings."""
+    import pyarrow as pa
+
+    scalars = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
+    if annotation in scalars:
+        return scalars[annotation]
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return pa.string()
+    if origin in (Union, UnionType):
+        (inner,) = [argument for argument in arguments if argument is not NoneType]
+        return _type(inner)
+    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
+        return pa.list_(_type(arguments[0]))
+    if origin is dict:
+        return pa.string()
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return pa.struct(_fields(annotation))
+    raise TypeError(f"no Parquet type for {annotation}")
+
+
+@cache
+def _mappings(model: type[BaseModel]) -> tuple[str, ...]:
+    """Mappings whose keys differ from record to record: as structs they would make files of different columns."""
+    return tuple(name for name, field in model.model_fields.items() if get_origin(field.annotation) is dict)
 
 
 def to_parquet(records: list[Record], origin: str) -> bytes:
@@ -79,11 +82,11 @@ def to_parquet(records: list[Record], origin: str) -> bytes:
     columns = schema()
     known = set(columns.names)
     rows = [record.model_dump(mode="python") for record in records]
-    for row in rows:
+    for record, row in zip(records, rows, strict=True):
         unknown = set(row) - known
         if unknown:
-            raise StoreError(f"{origin}: no column for {', '.join(sorted(unknown))}: add it to columns.schema()")
-        for name in _JSON_TEXT:
+            raise StoreError(f"{origin}: no column for {', '.join(sorted(unknown))}: add its kind to record.KINDS")
+        for name in _mappings(type(record)):
             row[name] = json.dumps(row[name], allow_nan=False)
     sink = pa.BufferOutputStream()
     try:
@@ -105,16 +108,26 @@ def read_parquet(path: Path) -> list[Record]:
     rows = table.to_pylist()
     records = []
     for number, row in enumerate(rows, start=1):
+        name = "kind"
         try:
-            for name in _JSON_TEXT:
+            model = KINDS.get(row[name], StoredRecord)
+            # Columns of other kinds are empty here; one that is none of ours was written by a newer schema or by hand.
+            row = {key: value for key, value in row.items() if value is not None or key in model.model_fields}
+            for name in _mappings(model):
                 if name in row:
                     row[name] = json.loads(row[name])
+            row = {key: value for key, value in row.items() if value is not None or _takes_none(model, key)}
             records.append(record_from_dict(row, f"{path}: row {number}"))
         except RecordError as error:
             raise StoreError(str(error)) from None
         except (TypeError, ValueError) as error:
             raise StoreError(f"{path}: row {number}: {name}: {one_line(error)}") from None
     return records
+
+
+@cache
+def _takes_none(model: type[BaseModel], name: str) -> bool:
+    return NoneType in get_args(model.model_fields[name].annotation)
 
 
 def count_records(path: Path) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ridgeline.results.record import SCHEMA_VERSION
+from ridgeline.results.fact import SCHEMA_VERSION
 
 
 class RunManifest(BaseModel):

@@ -24,8 +24,9 @@ from pydantic_core import from_json
 from ridgeline.analytical.device import Device, DeviceError, device_from_dict
 from ridgeline.results.columns import count_records, read_parquet
 from ridgeline.results.durable import SetAside, StoreError, one_line, storage_error, sync_folder, write_durably
+from ridgeline.results.fact import SCHEMA_VERSION
 from ridgeline.results.journal import read_journal
-from ridgeline.results.record import SCHEMA_VERSION, Record
+from ridgeline.results.record import Record
 from ridgeline.results.run import RunManifest
 from ridgeline.results.writer import DEVICE, JOURNAL, MANIFEST, OWNER, RECORDS, SET_ASIDE, RunWriter
 
@@ -148,7 +149,7 @@ class Store:
                 # The lock before the journal: a run that ends in between is reported as running, which it was.
                 state = "running" if _is_owned(folder) else "unfinished"
                 records, aside = _read_records(folder)
-                n_records, n_ok = len(records), sum(r.status == "ok" for r in records)
+                n_records, n_ok = len(records), sum(getattr(r, "status", "") == "ok" for r in records)
                 state = "finished" if _is_finished(folder) else state
             reason = f"{aside[0].where}: {aside[0].reason}" if aside else ""
         except StoreError as error:

@@ -21,7 +21,7 @@ from ridgeline.analytical.roofline import bound
 from ridgeline.analytical.statistics import interval_ranks, summarise
 from ridgeline.analytical.work import Work
 from ridgeline.results.durable import SetAside, StoreError
-from ridgeline.results.record import Measurement, Record, RoofBeside, Status
+from ridgeline.results.measurement import Measurement, RoofBeside, Status
 from ridgeline.results.store import Store
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def _rows(store: Store, run: str | None) -> tuple[list[dict[str, Any]], list[Set
     works = _Works()
     derived = []
     for record in records:
+        if not isinstance(record, Measurement):
+            continue
         if record.run_id not in roofs:
             roofs[record.run_id], problem = _load_roofs(store, record.run_id)
             set_aside += problem
@@ -129,7 +131,7 @@ class _Works:
     def __init__(self) -> None:
         self._known: dict[str, tuple[Problem, Work] | None] = {}
 
-    def of(self, record: Record, key: str) -> tuple[Problem, Work] | None:
+    def of(self, record: Measurement, key: str) -> tuple[Problem, Work] | None:
         """``None`` where this installation does not know the operator (a user's own) or its parameters."""
         if key not in self._known:
             try:
@@ -186,7 +188,7 @@ def _as_seen(ceiling: _Ceiling, values: tuple[float, ...]) -> _Ceiling:
     )
 
 
-def _derive(record: Record, works: _Works, roofs: _Roofs) -> dict[str, Any]:
+def _derive(record: Measurement, works: _Works, roofs: _Roofs) -> dict[str, Any]:
     row: dict[str, Any] = {
         **record.model_dump(mode="json"),
         "device": record.placement.device,
@@ -208,17 +210,17 @@ def _derive(record: Record, works: _Works, roofs: _Roofs) -> dict[str, Any]:
     return row
 
 
-def _derive_times(row: dict[str, Any], record: Record) -> None:
-    if not record.samples_s:
+def _derive_times(row: dict[str, Any], record: Measurement) -> None:
+    if not record.used_samples_s:
         return
-    s = summarise(record.samples_s)
+    s = summarise(record.used_samples_s)
     row["median_s"], row["interval_low_s"], row["interval_high_s"] = s.median, s.low, s.high
     row["n_blocks"], row["n_samples"], row["autocorrelation"] = s.n_blocks, s.n_samples, s.autocorrelation
     if row["flop"] is not None:
         row["flop_per_s"], row["bytes_per_s"] = row["flop"] / s.median, row["bytes"] / s.median
 
 
-def _derive_level(row: dict[str, Any], record: Record, problem: Problem | None, roofs: _Roofs) -> None:
+def _derive_level(row: dict[str, Any], record: Measurement, problem: Problem | None, roofs: _Roofs) -> None:
     if roofs.device is None:
         return
     size = record.working_set_bytes
@@ -229,7 +231,7 @@ def _derive_level(row: dict[str, Any], record: Record, problem: Problem | None, 
     row["level"] = roofs.device.level_for(size or 0.0, record.protocol.cache, record.protocol.threads).name
 
 
-def _derive_roofs(row: dict[str, Any], record: Record, work: Work, roofs: _Roofs) -> None:
+def _derive_roofs(row: dict[str, Any], record: Measurement, work: Work, roofs: _Roofs) -> None:
     threads, level = record.protocol.threads, row["level"]
     physical = roofs.physical(threads)
     limit = bound(work, physical, level) if physical is not None else None

@@ -13,6 +13,7 @@ from ridgeline.analytical.device import Device
 from ridgeline.results.columns import to_parquet
 from ridgeline.results.durable import StoreError, storage_error, sync_folder, write_durably
 from ridgeline.results.journal import Journal
+from ridgeline.results.measurement import Measurement
 from ridgeline.results.record import Record
 from ridgeline.results.run import RunManifest
 
@@ -44,8 +45,8 @@ class RunWriter:
         except BaseException:
             lock.release()
             raise
-        self.done: set[tuple[str, int]] = {(r.case_id, r.process) for r in self._journal.records}
-        """(case_id, process) of every record in the journal."""
+        self.done: set[tuple[str, int]] = {(m.case_id, m.process) for m in self.measurements}
+        """(case_id, process) of every measurement in the journal."""
 
     @property
     def run_id(self) -> str:
@@ -57,6 +58,11 @@ class RunWriter:
         """Every record of the run so far, those of earlier processes included."""
         return self._journal.records
 
+    @property
+    def measurements(self) -> list[Measurement]:
+        """Those of the records that are measurements."""
+        return [record for record in self._journal.records if isinstance(record, Measurement)]
+
     def append(self, record: Record) -> None:
         """Store one record; it is on the disk when this returns.
 
@@ -67,7 +73,8 @@ class RunWriter:
         if record.run_id != self.run_id:
             raise StoreError(f"{self.path}: a record of run {record.run_id!r} does not belong here")
         self._journal.append(record)
-        self.done.add((record.case_id, record.process))
+        if isinstance(record, Measurement):
+            self.done.add((record.case_id, record.process))
 
     def set_device(self, device: Device) -> None:
         """Replace the device of the run, as when its ceilings were measured.

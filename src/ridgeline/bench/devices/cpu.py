@@ -12,7 +12,7 @@ import psutil
 from ridgeline.analytical.cores import Core, find_core, physical_ceilings
 from ridgeline.analytical.device import Device, Kind, MemoryLevel
 from ridgeline.bench.environment import cpu_facts, unit_hash
-from ridgeline.results.record import Placement
+from ridgeline.results.measurement import Placement
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 MAIN_MEMORY = "DRAM"
