@@ -9,9 +9,10 @@ import torch
 
 from ridgeline.analytical.operators import Gemm
 from ridgeline.bench.checks import SAMPLED_ROWS, Checker, IncorrectError, poison
+from ridgeline.bench.devices.cpu_session import CpuSession
 from ridgeline.bench.launches import make_launches
 from ridgeline.kernels import registry
-from ridgeline.kernels.registry import Context, Unsupported, get_implementation, get_operator
+from ridgeline.kernels.registry import Unsupported, get_implementation, get_operator
 
 registry.load()
 SMALL = Gemm(m=40, n=24, k=16, precision="float32")
@@ -133,7 +134,8 @@ def launches_of(problem: Gemm, cold: bool, cache_bytes: float = 1e5) -> Any:
         get_operator("gemm"),
         problem,
         get_implementation("gemm", "torch"),
-        Context("cpu", 1),
+        CpuSession(),
+        threads=1,
         cold=cold,
         cache_bytes=cache_bytes,
         seed=5,

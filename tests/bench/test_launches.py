@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ridgeline.analytical.operators import Gemm
+from ridgeline.bench.devices.cpu_session import CpuSession
 from ridgeline.bench.launches import COLD_FACTOR, make_launches
 from ridgeline.kernels.gemm.operator import GemmOperator
 from ridgeline.kernels.registry import Context, Run, Tensors, get_implementation, load
@@ -35,7 +36,7 @@ def launches_of(operator: GemmOperator, seen: Watching, *, cold: bool, cache_byt
 
     implementation = dataclasses.replace(get_implementation("gemm", "torch"), prepare=seen.prepare)
     made = make_launches(
-        operator, PROBLEM, implementation, Context("cpu", 1), cold=cold, cache_bytes=cache_bytes, seed=1
+        operator, PROBLEM, implementation, CpuSession(), threads=1, cold=cold, cache_bytes=cache_bytes, seed=1
     )
     return made[0]
 

@@ -12,21 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridgeline.analytical.statistics import SMALLEST_N, Summary, summarise
+from ridgeline.bench.devices.cpu_session import PerfCounterTimer
+from ridgeline.bench.devices.unit import Observed, Timer, Watch
 from ridgeline.bench.timing import (
     BLOCK_S,
     MIN_BLOCKS,
     MIN_MEASURED_S,
     MOST_SAMPLES,
+    PAUSE_S,
     SAMPLE_S,
-    PerfCounterTimer,
     StopWhenNarrow,
     Timing,
     measure,
 )
+from ridgeline.results.measurement import Conditions
 from ridgeline.workloads.suite import Settings
 
 
-class World:
+class World(Timer):
     """Launches, the timer that times them and the clock of the budget: time passes only in launches and in checks."""
 
     name = "world"
@@ -69,7 +72,7 @@ class World:
         self.now += self._check_s
 
     def measure(self, **settings: float) -> Timing:
-        return measure(self, self, Settings(**settings), self.clock)
+        return measure(self, self, Settings(**settings), clock=self.clock)
 
 
 def normal(mean_s: float, relative: float, seed: int = 0) -> Callable[[], float]:
@@ -227,3 +230,67 @@ def test_without_an_interval_it_still_says_a_time(n: int, elapsed_s: float) -> N
     more = StopWhenNarrow(0.05).more_seconds(Summary(1.0, None, None, n, n, 0.0, float(n)), elapsed_s)
     assert math.isfinite(more)
     assert more > 0.0
+
+
+class Disturbance(Watch):
+    """Blames the blocks whose numbers (from 0) it was given."""
+
+    def __init__(self, disturbed: Callable[[int], bool]) -> None:
+        self.disturbed = disturbed
+        self.block = -1
+
+    def begin(self) -> None:
+        self.block += 1
+
+    def end(self) -> Observed:
+        cause = "other processes" if self.disturbed(self.block) else ""
+        return Observed(Conditions(load_other=float(bool(cause))), cause)
+
+
+def disturbed(
+    launch_s: Callable[[], float], which: Callable[[int], bool], budget_s: float
+) -> tuple[Timing, list[float]]:
+    world, pauses = World(launch_s), []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        world.now += seconds
+
+    settings = Settings(target_relative=0.05, budget_s=budget_s)
+    return measure(world, world, settings, Disturbance(which), world.clock, sleep), pauses
+
+
+def test_disturbed_blocks_are_kept_but_do_not_count() -> None:
+    blocks = itertools.count()
+    # Blocks are 20 samples of 1 ms; every third block is disturbed and ten times slower.
+    timing, pauses = disturbed(
+        lambda: 10e-3 if max(0, next(blocks) - 100) // 20 % 3 == 0 else 1e-3, lambda n: n % 3 == 0, 60.0
+    )
+    assert timing.unstable_reason == ""
+    assert {left.block % 3 for left in timing.left_out} == {0}
+    assert {left.cause for left in timing.left_out} == {"other processes"}
+    assert timing.summary.n_blocks == len(timing.blocks) - len(timing.left_out)
+    assert len(timing.conditions) == len(timing.blocks)
+    assert [c.load_other for c in timing.conditions[:3]] == [1.0, 0.0, 0.0]
+    assert set(pauses) == {PAUSE_S}  # an undisturbed block begins the pauses anew
+
+
+def test_pauses_grow_while_a_disturbance_lasts() -> None:
+    timing, pauses = disturbed(lambda: 1e-3, lambda n: n < 5, 60.0)
+    assert pauses == [PAUSE_S * 2**n for n in range(5)]
+    assert timing.unstable_reason == ""
+    assert [left.block for left in timing.left_out] == list(range(5))
+
+
+def test_a_result_is_never_empty() -> None:
+    timing, _ = disturbed(lambda: 1e-3, lambda n: True, 2.0)
+    assert timing.left_out == ()
+    assert timing.summary.n_blocks == len(timing.blocks) >= 2
+    assert "blocks were disturbed" in timing.unstable_reason
+    assert "by other processes" in timing.unstable_reason
+
+
+def test_a_spent_budget_counts_what_was_left_out() -> None:
+    noise = heavy(30e-3)
+    timing, _ = disturbed(noise, lambda n: n == 2, 1.5)
+    assert f"1 of {len(timing.blocks)} blocks left out (1 by other processes)" in timing.unstable_reason

@@ -29,6 +29,9 @@ StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Folder of results (default: $RIDGELINE_STORE, then .ridgeline).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="Unit to measure on: cpu, ... (default: the best one of this machine).")
+]
 WithOption = Annotated[list[Path] | None, typer.Option("--with", help="Folder with kernels of your own; repeatable.")]
 
 
@@ -70,12 +73,13 @@ def _refusals() -> tuple[type[Exception], ...]:
     """Errors that are about the input: their text is the one line to show."""
     from ridgeline.analytical.device import DeviceError
     from ridgeline.analytical.problem import ProblemError
+    from ridgeline.bench.devices.unit import UnitError
     from ridgeline.kernels.registry import RegistryError
     from ridgeline.results.record import RecordError
     from ridgeline.results.store import StoreError
     from ridgeline.workloads.suite import SuiteError
 
-    return DeviceError, ProblemError, RecordError, RegistryError, StoreError, SuiteError
+    return DeviceError, ProblemError, RecordError, RegistryError, StoreError, SuiteError, UnitError
 
 
 def _refuse(reason: object) -> NoReturn:
@@ -89,35 +93,37 @@ def run(
     store: StoreOption = None,
     with_folders: WithOption = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Operator to keep; repeatable.")] = None,
+    device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure a suite. The same command continues an unfinished run."""
-    from ridgeline.bench.devices.cpu import detect
+    from ridgeline.bench.devices.choose import choose_unit
     from ridgeline.bench.plan import make_plan
     from ridgeline.bench.roofs import roof_cases
     from ridgeline.workloads.suite import load_suite
 
     loaded = load_suite(suite)
     folders = _load_kernels(with_folders)
-    if loaded.roofs or any(case.problem.operator in NATIVE for case in loaded.cases):
+    unit = choose_unit(device)
+    if unit.torch_device == "cpu" and (loaded.roofs or any(c.problem.operator in NATIVE for c in loaded.cases)):
         _build_native()
-    cpu = detect()
-    roofs = roof_cases(cpu) if loaded.roofs else []
-    plan = make_plan(loaded, cpu, roofs=roofs, only=only or [], with_folders=folders)
-    _measure(plan, cpu, store, json)
+    roofs = roof_cases(unit) if loaded.roofs else []
+    plan = make_plan(loaded, unit, roofs=roofs, only=only or [], with_folders=folders)
+    _measure(plan, unit, store, json)
 
 
 @app.command()
-def roofs(store: StoreOption = None, json: JsonOption = False) -> None:
+def roofs(store: StoreOption = None, device: DeviceOption = None, json: JsonOption = False) -> None:
     """Measure the ceilings of this machine: bandwidth of each memory level, arithmetic rate of each precision."""
-    from ridgeline.bench.devices.cpu import detect
+    from ridgeline.bench.devices.choose import choose_unit
     from ridgeline.bench.plan import Plan
     from ridgeline.bench.roofs import SETTINGS, roof_cases
 
     _load_kernels(None)
-    _build_native()
-    cpu = detect()
-    _measure(Plan("roofs", (), SETTINGS, (), tuple(roof_cases(cpu))), cpu, store, json)
+    unit = choose_unit(device)
+    if unit.torch_device == "cpu":
+        _build_native()
+    _measure(Plan("roofs", (), SETTINGS, (), tuple(roof_cases(unit))), unit, store, json)
 
 
 def _load_kernels(folders: list[Path] | None) -> list[str]:
@@ -142,7 +148,7 @@ def _build_native() -> None:
         _refuse(error)
 
 
-def _measure(plan: Any, cpu: Any, store: Path | None, json: bool) -> None:
+def _measure(plan: Any, unit: Any, store: Path | None, json: bool) -> None:
     from ridgeline.bench.progress import Progress
     from ridgeline.bench.run import run_plan
     from ridgeline.bench.summary import print_json, print_summary
@@ -151,7 +157,7 @@ def _measure(plan: Any, cpu: Any, store: Path | None, json: bool) -> None:
     opened = Store(store)
     try:
         with Progress(quiet=json) as progress:
-            run_id = run_plan(plan, cpu, opened, progress.report)
+            run_id = run_plan(plan, unit, opened, progress.report)
     except KeyboardInterrupt:
         print("ridgeline: interrupted; what was measured is kept: the same command continues", file=sys.stderr)
         raise SystemExit(EXIT_ERROR) from None

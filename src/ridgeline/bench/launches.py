@@ -17,6 +17,7 @@ import torch
 
 from ridgeline.analytical.problem import Problem
 from ridgeline.bench.checks import Checker, IncorrectError, poison
+from ridgeline.bench.devices.unit import Session
 from ridgeline.kernels.registry import Context, Implementation, Operator, Run, Tensors, Unsupported
 
 COLD_FACTOR = 3.0
@@ -38,14 +39,24 @@ class Slot:
 class RotatingLaunches:
     """Launches over slots, checked between blocks."""
 
-    def __init__(self, slots: list[Slot], checker: Checker, cold: bool, cache_bytes: float, slot_bytes: float) -> None:
+    def __init__(
+        self,
+        slots: list[Slot],
+        checker: Checker,
+        session: Session,
+        *,
+        cold: bool,
+        cache_bytes: float,
+        slot_bytes: float,
+    ) -> None:
         self._slots = slots
+        self._session = session
         self._checker = checker
         self._cold = cold
         self._slot_bytes = slot_bytes
         self._cache_bytes = cache_bytes
         # Written, so that dirty lines of the buffers are pushed out too.
-        self._evict = torch.ones(int(2 * cache_bytes) // 4) if cold else None
+        self._evict = session.place({"evict": torch.ones(int(2 * cache_bytes) // 4)})["evict"] if cold else None
         self._next = 0
         self._cycle = itertools.cycle(slots)
         self._watched = slots[0]
@@ -79,6 +90,7 @@ class RotatingLaunches:
             self._watched.run(self._watched.inputs, self._watched.out)
             if self._check_this_block:
                 poison(self._watched.out)
+        self._session.synchronize()
         self._block_began = time.monotonic()
 
     def after_block(self) -> None:
@@ -116,8 +128,9 @@ def make_launches(
     operator: Operator,
     problem: Problem,
     implementation: Implementation,
-    context: Context,
+    session: Session,
     *,
+    threads: int,
     cold: bool,
     cache_bytes: float,
     seed: int,
@@ -132,6 +145,7 @@ def make_launches(
     """
     generator = torch.Generator().manual_seed(seed)
     constants = operator.make_constants(problem, generator)
+    context = Context(session.torch_device, threads)
     slot_bytes = problem.footprint_bytes()
     count = max(2, math.ceil(COLD_FACTOR * cache_bytes / slot_bytes) + 1) if cold else 2
     if count > MOST_SLOTS:
@@ -142,18 +156,20 @@ def make_launches(
     prepare_s = 0.0
     for index in range(count):
         if index == 0 or constants:
-            own = {name: tensor.clone() for name, tensor in constants.items()}
+            own = session.place({name: tensor.clone() for name, tensor in constants.items()})
             began = time.monotonic()
             run = implementation.prepare(problem, own, context)
+            session.synchronize()
             prepare_s = prepare_s or time.monotonic() - began
         inputs = (
-            operator.make_inputs(problem, generator)
+            session.place(operator.make_inputs(problem, generator))
             if index < 2
             else _shifted(operator, slots[index % 2].inputs, index)
         )
-        slots.append(Slot(run, inputs, operator.make_output(problem)))
+        slots.append(Slot(run, inputs, session.place({"out": operator.make_output(problem)})["out"]))
     checker = Checker(operator, problem, constants, generator, tolerance_of(operator, implementation, problem))
-    return RotatingLaunches(slots, checker, cold, cache_bytes, slot_bytes), checker, prepare_s
+    launches = RotatingLaunches(slots, checker, session, cold=cold, cache_bytes=cache_bytes, slot_bytes=slot_bytes)
+    return launches, checker, prepare_s
 
 
 def tolerance_of(operator: Operator, implementation: Implementation, problem: Problem) -> float:

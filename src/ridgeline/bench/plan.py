@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from ridgeline.analytical.problem import Problem
 from ridgeline.analytical.quantities import digest
-from ridgeline.bench.devices.cpu import Cpu
+from ridgeline.bench.devices.unit import Unit
 from ridgeline.bench.environment import package_versions
 from ridgeline.bench.sources import source_hash
 from ridgeline.kernels.registry import Implementation, RegistryError, get_implementation, get_operator, implementations
 from ridgeline.results.measurement import Placement, Protocol
-from ridgeline.workloads.suite import Settings, Suite, SuiteError
+from ridgeline.workloads.suite import Settings, Suite, SuiteCase, SuiteError
 
-PROTOCOL_VERSION = 1
-"""Raised by every change to the measuring procedure that can move a number."""
-
-CPU_TIMER = "perf_counter"
+PROTOCOL_VERSION = 2
+"""Raised by every change to the measuring procedure that can move a number. 2: pinned threads; disturbed blocks do not
+count."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,8 @@ class Case:
     papers: tuple[str, ...] = ()
     role: str = "case"
     baseline: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What else of the unit decides the number, such as driver and power cap."""
 
     @cached_property
     def case_id(self) -> str:
@@ -55,6 +56,7 @@ class Case:
                 "case": self.case_id,
                 "source": source_hash(self.implementation.path),
                 "versions": package_versions(),
+                **({"unit": dict(self.facts)} if self.facts else {}),
             },
             32,
         )
@@ -101,17 +103,17 @@ class Plan:
 
 def make_plan(
     suite: Suite,
-    cpu: Cpu,
+    unit: Unit,
     *,
     roofs: Sequence[Case] = (),
     only: Sequence[str] = (),
     with_folders: Sequence[str] = (),
 ) -> Plan:
-    """Expand a suite on this host.
+    """Expand a suite on a unit.
 
     Args:
-        suite: what to run.
-        cpu: where.
+        suite: what to run; entries for other kinds of devices are left out.
+        unit: where.
         roofs: cases that measure the ceilings first.
         only: operators to keep; empty for all.
         with_folders: folders of the user's own kernels, given to the workers.
@@ -127,7 +129,7 @@ def make_plan(
     cases = []
     for entry in suite.cases:
         operator = entry.problem.operator
-        if only and operator not in only:
+        if (only and operator not in only) or (entry.devices and unit.torch_device not in entry.devices):
             continue
         try:
             definition = get_operator(operator)
@@ -138,24 +140,43 @@ def make_plan(
             )
         except RegistryError as error:
             raise SuiteError(f"{entry.where}: {error}") from None
-        need, have = entry.problem.footprint_bytes(), cpu.device.main_memory.capacity_bytes
+        need, have = entry.problem.footprint_bytes(), unit.device.main_memory.capacity_bytes
         if need > have:
             raise SuiteError(
-                f"{entry.where}: {entry.problem.label}: needs {need / 1e9:.1f} GB, this machine has "
+                f"{entry.where}: {entry.problem.label}: needs {need / 1e9:.1f} GB, {unit.device.name} has "
                 f"{have / 1e9:.1f} GB: make the shape smaller"
             )
         cases += [
             Case(
                 entry.problem,
                 implementation,
-                cpu.placement,
-                Protocol(timer=CPU_TIMER, cache=entry.cache, threads=cpu.threads, version=PROTOCOL_VERSION),
+                unit.placement,
+                Protocol(timer=unit.timer, cache=entry.cache, threads=threads, version=PROTOCOL_VERSION),
                 entry.papers,
-                baseline=definition.baseline(entry.problem, cpu.placement.torch_device),
+                baseline=definition.baseline(entry.problem, unit.torch_device),
+                facts=unit.facts(),
             )
+            for threads in _threads(entry, unit)
             for implementation in chosen
         ]
     if only and not cases:
         raise SuiteError(f"--only: suite {suite.name} has no case of {' or '.join(only)}")
+    if suite.cases and not cases and not roofs:
+        raise SuiteError(f"suite {suite.name} has no case for {unit.spec}: choose another suite or --device")
     unique = {case.case_id: case for case in cases}
     return Plan(suite.name, tuple(unique.values()), suite.settings, tuple(with_folders), tuple(roofs))
+
+
+def _threads(entry: SuiteCase, unit: Unit) -> list[int]:
+    """Thread counts of an entry: all of the unit's, or those of its sweep that the unit has.
+
+    Raises:
+        SuiteError: where the unit has none of them.
+    """
+    if not entry.threads:
+        return [unit.threads]
+    possible = [count for count in entry.threads if count <= unit.threads]
+    if not possible:
+        asked = ", ".join(map(str, entry.threads))
+        raise SuiteError(f"{entry.where}: threads: {asked}: {unit.device.name} has {unit.threads}")
+    return possible

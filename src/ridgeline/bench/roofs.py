@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,14 @@ from ridgeline.analytical.operators import STREAM_ARRAYS, Fma, Stream, make_prob
 from ridgeline.analytical.problem import Problem
 from ridgeline.analytical.statistics import summarise
 from ridgeline.analytical.work import RateKey
-from ridgeline.bench.plan import CPU_TIMER, PROTOCOL_VERSION, Case
+from ridgeline.bench.devices.unit import RoofSpec
+from ridgeline.bench.plan import PROTOCOL_VERSION, Case
 from ridgeline.kernels.registry import get_implementation
 from ridgeline.results.measurement import Measurement, Protocol
 from ridgeline.workloads.suite import Settings
 
 if TYPE_CHECKING:
-    from ridgeline.bench.devices.cpu import Cpu
+    from ridgeline.bench.devices.unit import Session, Unit
 
 SETTINGS = Settings(target_relative=0.05, budget_s=1.8, timeout_s=60.0)
 """36 cases of at most 1.8 s each, and their checks, end in under 90 s on two cores: 67 s here, where a target of 3 %
@@ -32,21 +32,31 @@ DRAM_FACTOR = 4.0
 """Working set of the DRAM cases in last-level caches: likwid and STREAM ask for at least four."""
 
 
-def roof_cases(cpu: Cpu) -> list[Case]:
-    """Every case that measures a ceiling of this host, with one thread and with all."""
-    cases = []
-    for threads in sorted({1, cpu.threads}):
-        protocol = Protocol(timer=CPU_TIMER, cache="warm", threads=threads, version=PROTOCOL_VERSION)
-        for problem in stream_problems(cpu.device, threads):
-            large = problem.footprint_bytes() > cpu.last_level_cache_bytes
+def roof_cases(unit: Unit) -> list[Case]:
+    """Every case that measures a ceiling of the unit."""
+    return [
+        Case(
+            spec.problem,
+            get_implementation(spec.problem.operator, spec.implementation),
+            unit.placement,
+            Protocol(timer=unit.timer, cache="warm", threads=spec.threads, version=PROTOCOL_VERSION),
+            role="roof",
+            facts=unit.facts(),
+        )
+        for spec in unit.roofs()
+    ]
+
+
+def cpu_roofs(device: Device, threads: int, last_level_cache_bytes: float) -> list[RoofSpec]:
+    """The ceilings of a CPU, with one thread and with all."""
+    specs = []
+    for count in sorted({1, threads}):
+        for problem in stream_problems(device, count):
+            large = problem.footprint_bytes() > last_level_cache_bytes
             names = ["native"] + (["native_nontemporal"] if large and problem.operation != "read" else [])
-            cases += [_case(cpu, problem, name, protocol) for name in names]
-        cases += [_case(cpu, problem, "native", protocol) for problem in fma_problems(threads)]
-    return cases
-
-
-def _case(cpu: Cpu, problem: Problem, implementation: str, protocol: Protocol) -> Case:
-    return Case(problem, get_implementation(problem.operator, implementation), cpu.placement, protocol, role="roof")
+            specs += [RoofSpec(problem, name, count) for name in names]
+        specs += [RoofSpec(problem, "native", count) for problem in fma_problems(count)]
+    return specs
 
 
 def stream_problems(device: Device, threads: int) -> list[Stream]:
@@ -183,7 +193,7 @@ class RoofProbe:
 
     BLOCKS = 5
 
-    def __init__(self, probe: Mapping[str, Any]) -> None:
+    def __init__(self, probe: Mapping[str, Any], session: Session) -> None:
         import torch
 
         from ridgeline.kernels.registry import Context, get_operator
@@ -192,17 +202,22 @@ class RoofProbe:
         operator = get_operator(problem.operator)
         generator = torch.Generator().manual_seed(0)
         implementation = get_implementation(problem.operator, probe["implementation"])
-        self._run = implementation.prepare(problem, {}, Context("cpu", probe["threads"]))
-        self._inputs = operator.make_inputs(problem, generator)
-        self._out = operator.make_output(problem)
+        run = implementation.prepare(problem, {}, Context(session.torch_device, probe["threads"]))
+        inputs = session.place(operator.make_inputs(problem, generator))
+        out = session.place({"out": operator.make_output(problem)})["out"]
         work = problem.expected_work()
         self._amount = float(work.bytes if isinstance(problem, Stream) else work.flop)
-        self._run(self._inputs, self._out)
+        self._timer = session.timer
+
+        def launch(count: int) -> None:
+            for _ in range(count):
+                run(inputs, out)
+
+        self._launch = launch
+        launch(1)
 
     def rates(self) -> Iterable[float]:
         """Bytes or operations per second of a few launches; the first brings the buffers and the clock back up."""
-        self._run(self._inputs, self._out)
+        self._launch(1)
         for _ in range(self.BLOCKS):
-            began = time.perf_counter_ns()
-            self._run(self._inputs, self._out)
-            yield self._amount / ((time.perf_counter_ns() - began) * 1e-9)
+            yield self._amount / self._timer.time(self._launch, 1)

@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 from ridgeline.analytical.device import PHYSICAL, Device
 from ridgeline.analytical.roofline import IMPOSSIBLE_MARGIN, bound
 from ridgeline.analytical.statistics import summarise
-from ridgeline.bench.devices.cpu import Cpu
-from ridgeline.bench.environment import environment, unit_hash
+from ridgeline.bench.devices.unit import Unit
+from ridgeline.bench.environment import environment
 from ridgeline.bench.meter import energy_reason
 from ridgeline.bench.plan import Case, Plan
 from ridgeline.bench.roofs import SETTINGS as ROOF_SETTINGS
@@ -48,7 +48,7 @@ Report = Callable[[Step, Measurement | None], None]
 """Called before a measurement with ``None``, and after it with its record."""
 
 
-def run_plan(plan: Plan, cpu: Cpu, store: Store, report: Report) -> str:
+def run_plan(plan: Plan, unit: Unit, store: Store, report: Report) -> str:
     """Measure a plan, or continue the unfinished run of the same plan; returns the run's id.
 
     Results are journalled as they come: an exception, Ctrl-C or ``kill -9`` leaves an unfinished run that the same
@@ -57,9 +57,9 @@ def run_plan(plan: Plan, cpu: Cpu, store: Store, report: Report) -> str:
     Raises:
         StoreError: for a store that cannot be written.
     """
-    writer = store.resume(plan.digest) or store.create(_manifest(plan, cpu), cpu.device)
+    writer = store.resume(plan.digest) or store.create(_manifest(plan, unit), unit.device)
     with writer:
-        _Runner(plan, cpu, writer, report).run()
+        _Runner(plan, unit, writer, report).run()
         writer.finish()
     return writer.run_id
 
@@ -69,7 +69,7 @@ def now_utc() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _manifest(plan: Plan, cpu: Cpu) -> RunManifest:
+def _manifest(plan: Plan, unit: Unit) -> RunManifest:
     return RunManifest(
         schema_version=SCHEMA_VERSION,
         run_id=new_run_id(),
@@ -77,9 +77,9 @@ def _manifest(plan: Plan, cpu: Cpu) -> RunManifest:
         plan_digest=plan.digest,
         planned=plan.planned,
         created_at=now_utc(),
-        device=cpu.device.id,
-        device_name=cpu.device.name,
-        environment=environment(),
+        device=unit.device.id,
+        device_name=unit.device.name,
+        environment=environment() | {f"unit.{name}": value for name, value in unit.facts().items()},
     )
 
 
@@ -98,20 +98,20 @@ def _held(lock: FileLock) -> Iterator[None]:
 
 
 class _Runner:
-    def __init__(self, plan: Plan, cpu: Cpu, writer: RunWriter, report: Report) -> None:
+    def __init__(self, plan: Plan, unit: Unit, writer: RunWriter, report: Report) -> None:
         self._plan = plan
-        self._cpu = cpu
+        self._unit = unit
         self._writer = writer
         self._report = report
         self._number = 0
-        self._device: Device = cpu.device
+        self._device: Device = unit.device
         self._roof_records: list[Measurement] = []
 
     def run(self) -> None:
         limit = self._plan.settings.memory_limit_bytes or 0.75 * psutil.virtual_memory().available
         timeout_s = self._plan.settings.timeout_s
-        # One measurement at a time on this host, whichever store it is for: two would time each other.
-        lock = FileLock(cache_folder() / f"placement-{unit_hash()}.lock")
+        # One measurement at a time on this unit, whichever store it is for: two would time each other.
+        lock = FileLock(cache_folder() / f"placement-{self._unit.placement.unit}.lock")
         for process in range(self._plan.settings.processes):
             with _held(lock), Supervisor(timeout_s, limit) as supervisor:
                 if process == 0:
@@ -124,7 +124,7 @@ class _Runner:
     def _take_roofs(self) -> None:
         self._roof_records = [r for r in self._writer.measurements if r.role == "roof"]
         if self._roof_records:
-            self._device = self._cpu.device.with_ceilings(ceilings_from(self._roof_records, self._cpu.device))
+            self._device = self._unit.device.with_ceilings(ceilings_from(self._roof_records, self._unit.device))
             self._writer.set_device(self._device)
 
     def _step(self, supervisor: Supervisor, case: Case, process: int, settings: Settings) -> None:
@@ -171,12 +171,13 @@ class _Runner:
 
     def _request(self, case: Case, process: int, settings: Settings) -> dict[str, Any]:
         return {
+            "unit": self._unit.spec,
             "operator": case.problem.operator,
             "problem": case.problem.to_dict(),
             "implementation": case.implementation.name,
             "threads": case.protocol.threads,
             "cache": case.protocol.cache,
-            "cache_bytes": self._cpu.last_level_cache_bytes,
+            "cache_bytes": self._unit.last_level_cache_bytes,
             "seed": int(case.case_id[:8], 16) + process,
             "settings": settings.model_dump(),
             "with": list(self._plan.with_folders),
@@ -188,8 +189,8 @@ class _Runner:
         threads = case.protocol.threads
         level = self._device.level_for(case.problem.footprint_bytes(), case.protocol.cache, threads)
         physical = bound(case.problem.expected_work(), self._device.select(PHYSICAL, threads), level.name)
-        summary = summarise(fields["samples_s"])
-        longest_s = summary.high if summary.high is not None else max(max(block) for block in fields["samples_s"])
+        summary = summarise(_used(fields))
+        longest_s = summary.high if summary.high is not None else max(max(block) for block in _used(fields))
         if physical is None or longest_s >= physical.seconds / IMPOSSIBLE_MARGIN:
             return {}
         return {
@@ -199,3 +200,9 @@ class _Runner:
                 f"{physical.bound_by} can physically go: the kernel skips work, or its work is miscounted"
             ),
         }
+
+
+def _used(fields: dict[str, Any]) -> list[list[float]]:
+    """Samples of the blocks that count."""
+    out = {left["block"] for left in fields["left_out"]}
+    return [block for index, block in enumerate(fields["samples_s"]) if index not in out]

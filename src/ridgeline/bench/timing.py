@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
 from ridgeline.analytical.statistics import Summary, summarise
+from ridgeline.bench.devices.unit import Timer, Unwatched, Watch
+from ridgeline.results.measurement import Conditions, LeftOutBlock
 from ridgeline.workloads.suite import Settings
 
 SAMPLE_S = 100e-6
@@ -23,27 +26,9 @@ MIN_BLOCKS = 10
 MIN_MEASURED_S = 0.2
 MOST_SAMPLES = 64
 """Samples kept in a block; short launches are grouped into longer samples instead."""
-
-
-class Timer(Interface):
-    """A clock for launches."""
-
-    name: str
-
-    def time(self, launch: Callable[[int], None], launches: int) -> float:
-        """Seconds that ``launches`` launches took together."""
-        ...
-
-
-class PerfCounterTimer:
-    """The monotonic clock of the host; a launch on the CPU has ended when its call returns."""
-
-    name = "perf_counter"
-
-    def time(self, launch: Callable[[int], None], launches: int) -> float:
-        start = time.perf_counter_ns()
-        launch(launches)
-        return (time.perf_counter_ns() - start) * 1e-9
+PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.6
+"""After a disturbed block the loop waits, twice as long each time in a row, so that what disturbs it can pass."""
 
 
 class Launches(Interface):
@@ -92,24 +77,40 @@ class Timing:
 
     blocks: tuple[tuple[float, ...], ...]
     """Seconds per launch."""
+    conditions: tuple[Conditions, ...]
+    """One per block."""
+    left_out: tuple[LeftOutBlock, ...]
+    """Blocks that do not count."""
     launches_per_sample: int
     summary: Summary
+    """Of the blocks that count."""
     unstable_reason: str
     """Empty when the target was met."""
 
 
 def measure(
-    launches: Launches, timer: Timer, settings: Settings, clock: Callable[[], float] = time.monotonic
+    launches: Launches,
+    timer: Timer,
+    settings: Settings,
+    watch: Watch | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Timing:
     """Warm up, choose the sizes of samples and blocks, and time blocks until the rule or the budget says stop.
+
+    A block that something else than the kernel shaped is kept but does not count, and a growing pause follows it.
+    Where every block was disturbed they all count, and the result is unstable: it is never empty.
 
     Args:
         launches: what to time; it has been checked and launched at least once.
         timer: what times it.
         settings: target and budget.
+        watch: what looks at the machine during each block.
         clock: seconds, for the budget.
+        sleep: how to pause.
     """
     rule = StopWhenNarrow(settings.target_relative)
+    watch = watch or Unwatched()
     begun = clock()
     estimate_s = _warm_up(launches, timer)
     per_sample = max(1, math.ceil(SAMPLE_S / estimate_s))
@@ -118,19 +119,43 @@ def measure(
         per_sample = math.ceil(per_sample * per_block / MOST_SAMPLES)
         per_block = MOST_SAMPLES
     blocks: list[tuple[float, ...]] = []
+    used: list[tuple[float, ...]] = []
+    conditions: list[Conditions] = []
+    left_out: list[LeftOutBlock] = []
     measured_s = 0.0
+    pause_s = PAUSE_S
     while True:
         launches.before_block(per_sample * per_block)
-        samples = tuple(timer.time(launches.launch, per_sample) / per_sample for _ in range(per_block))
+        watch.begin()
+        samples = tuple(s / per_sample for s in timer.block(launches.launch, per_sample, per_block))
+        observed = watch.end()
         launches.after_block()
         blocks.append(samples)
-        measured_s += sum(samples) * per_sample
-        summary = summarise(blocks)
-        if rule.satisfied(summary, measured_s):
-            return Timing(tuple(blocks), per_sample, summary, "")
+        conditions.append(observed.conditions)
+        if observed.cause:
+            left_out.append(LeftOutBlock(block=len(blocks) - 1, cause=observed.cause))
+        else:
+            used.append(samples)
+            measured_s += sum(samples) * per_sample
+            pause_s = PAUSE_S
+            summary = summarise(used)
+            if rule.satisfied(summary, measured_s):
+                return Timing(tuple(blocks), tuple(conditions), tuple(left_out), per_sample, summary, "")
         elapsed_s = clock() - begun
         if elapsed_s >= settings.budget_s and len(blocks) >= 2:
-            return Timing(tuple(blocks), per_sample, summary, _unstable(rule, summary, elapsed_s, settings))
+            break
+        if observed.cause:
+            sleep(min(pause_s, max(0.0, settings.budget_s - elapsed_s)))
+            pause_s = min(2.0 * pause_s, LONGEST_PAUSE_S)
+    causes = ", ".join(f"{count} by {cause}" for cause, count in Counter(b.cause for b in left_out).most_common())
+    if len(used) < 2:
+        summary = summarise(blocks)
+        reason = f"{len(left_out)} of {len(blocks)} blocks were disturbed ({causes}), so all of them count"
+        return Timing(tuple(blocks), tuple(conditions), (), per_sample, summary, reason)
+    reason = _unstable(rule, summary, elapsed_s, settings)
+    if left_out:
+        reason += f"; {len(left_out)} of {len(blocks)} blocks left out ({causes})"
+    return Timing(tuple(blocks), tuple(conditions), tuple(left_out), per_sample, summary, reason)
 
 
 def _warm_up(launches: Launches, timer: Timer) -> float:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import resource
 import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from ridgeline.bench.devices.unit import Session
 
 PR_SET_PDEATHSIG = 1
 
@@ -47,11 +49,12 @@ def _die_with_parent(parent: int) -> None:
 
 
 class _Runner:
-    """Runs requests; keeps what is worth keeping warm between them: imports and the probes of the roofs."""
+    """Runs requests; keeps what is worth keeping warm between them: imports, sessions and the probes of the roofs."""
 
     def __init__(self, events: TextIO) -> None:
         self._events = events
         self._probes: dict[str, Any] = {}
+        self._sessions: dict[str, Session] = {}
 
     def _send(self, event: str, **values: Any) -> None:
         self._events.write(json.dumps({"event": event, **values}) + "\n")
@@ -88,20 +91,21 @@ class _Runner:
 
         from ridgeline.analytical.operators import make_problem
         from ridgeline.bench.launches import make_launches
-        from ridgeline.bench.timing import PerfCounterTimer, measure
-        from ridgeline.kernels.registry import Context, get_implementation, get_operator
+        from ridgeline.bench.timing import measure
+        from ridgeline.kernels.registry import get_implementation, get_operator
         from ridgeline.workloads.suite import Settings
 
         problem = make_problem(request["operator"], request["problem"])
-        threads = request["threads"]
-        torch.set_num_threads(threads)
+        session = self._session(request["unit"])
+        session.use(request["threads"])
         torch.manual_seed(request["seed"])
         self._send("phase", name="prepare")
         launches, checker, prepare_s = make_launches(
             get_operator(problem.operator),
             problem,
             get_implementation(problem.operator, request["implementation"]),
-            Context("cpu", threads),
+            session,
+            threads=request["threads"],
             cold=request["cache"] == "cold",
             cache_bytes=request["cache_bytes"],
             seed=request["seed"],
@@ -109,44 +113,44 @@ class _Runner:
         self._send("phase", name="check")
         launches.check_all_ways("before timing")
         self._send("phase", name="time")
-        beside = {probe["limit"]: self._probe(probe) for probe in request["beside"]}
-        before = _interference()
-        timing = measure(launches, PerfCounterTimer(), Settings.model_validate(request["settings"]))
-        after = _interference()
+        settings = Settings.model_validate(request["settings"])
+        beside = {probe["limit"]: self._probe(session, probe) for probe in request["beside"]}
+        timing = measure(launches, session.timer, settings, session.watch, session.clock, session.sleep)
         for probe in request["beside"]:
-            beside[probe["limit"]] += self._probe(probe)
+            beside[probe["limit"]] += self._probe(session, probe)
+        self._send("phase", name="profile")
+        profiled = session.profile(launches.launch)
         self._send("phase", name="check again")
         launches.check_all_ways("after timing")
         return {
             "status": "unstable" if timing.unstable_reason else "ok",
             "reason": timing.unstable_reason,
             "samples_s": timing.blocks,
+            "conditions": [block.model_dump() for block in timing.conditions],
+            "left_out": [block.model_dump() for block in timing.left_out],
             "launches_per_sample": timing.launches_per_sample,
             "prepare_s": prepare_s,
             "working_set_bytes": problem.footprint_bytes(),
+            "peak_device_memory_bytes": session.peak_memory_bytes(),
             "roofs_beside": [{"limit": limit, "values_per_s": values} for limit, values in beside.items()],
-            "interference": {key: after[key] - before[key] for key in before},
+            **profiled,
             **checker.facts(),
         }
 
-    def _probe(self, probe: Mapping[str, Any]) -> list[float]:
+    def _session(self, spec: str) -> Session:
+        from ridgeline.bench.devices.choose import choose_unit
+
+        if spec not in self._sessions:
+            self._sessions[spec] = choose_unit(spec).session()
+        return self._sessions[spec]
+
+    def _probe(self, session: Session, probe: Mapping[str, Any]) -> list[float]:
         from ridgeline.bench.roofs import RoofProbe
 
         key = json.dumps(probe, sort_keys=True)
         if key not in self._probes:
-            self._probes[key] = RoofProbe(probe)
+            self._probes[key] = RoofProbe(probe, session)
         return list(self._probes[key].rates())
-
-
-def _interference() -> dict[str, Any]:
-    """Counters whose growth says what disturbed the samples: involuntary switches, and seconds stolen by other guests."""
-    facts: dict[str, Any] = {"involuntary_switches": resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw}
-    try:
-        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
-        facts["steal_s"] = int(fields[8]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError, ValueError):
-        pass
-    return facts
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class RoofBeside(Fact):
 
 
 class Interference(Fact):
-    """What else happened on the machine while the samples were taken."""
+    """What else happened on the machine while the samples were taken: schema 1, before every block had its own."""
 
     steal_s: float | None = None
     """CPU time the hypervisor gave to others."""

@@ -11,12 +11,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ridgeline.analytical.operators import make_problem
 from ridgeline.analytical.problem import Problem, ProblemError
 
 Cache = Literal["cold", "warm"]
+DeviceKind = Literal["cpu", "cuda"]
 
 
 class SuiteError(ValueError):
@@ -48,6 +49,15 @@ class _CaseGroup(BaseModel):
     problems: list[dict[str, Any]] = Field(min_length=1)
     papers: list[str] = []
     cache: list[Cache] = ["cold"]
+    threads: list[int] = []
+    devices: list[DeviceKind] = []
+
+    @field_validator("threads")
+    @classmethod
+    def _positive(cls, threads: list[int]) -> list[int]:
+        if any(count < 1 for count in threads):
+            raise ValueError("a case runs on at least one thread")
+        return threads
 
 
 class _SuiteFile(BaseModel):
@@ -70,6 +80,10 @@ class SuiteCase:
     papers: tuple[str, ...]
     where: str
     """File and line, for messages."""
+    threads: tuple[int, ...] = ()
+    """Thread counts to sweep; empty for all that the unit has."""
+    devices: tuple[str, ...] = ()
+    """Kinds of devices (torch's names) whose shapes these are; empty for every kind."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +164,17 @@ def parse_suite(text: str, origin: str) -> Suite:
                 line = _line_of(text, ("case", index, "operator"))
                 implementations = None if group.implementations is None else tuple(group.implementations)
                 for cache in group.cache:
-                    cases.append(SuiteCase(problem, implementations, cache, tuple(group.papers), f"{origin}:{line}"))
+                    cases.append(
+                        SuiteCase(
+                            problem,
+                            implementations,
+                            cache,
+                            tuple(group.papers),
+                            f"{origin}:{line}",
+                            tuple(dict.fromkeys(group.threads)),
+                            tuple(group.devices),
+                        )
+                    )
     if not cases and not file.roofs:
         raise SuiteError(f"{origin}: nothing to measure: add a [[case]], or `roofs = true`")
     return Suite(file.name, file.description, file.roofs, file.settings, tuple(cases))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import psutil
 
 from ridgeline.analytical.cores import Core, find_core, physical_ceilings
 from ridgeline.analytical.device import Device, Kind, MemoryLevel
+from ridgeline.bench.devices.cpu_session import CpuSession, PerfCounterTimer
+from ridgeline.bench.devices.unit import RoofSpec, Unit
 from ridgeline.bench.environment import cpu_facts, unit_hash
 from ridgeline.results.measurement import Placement
 
@@ -19,12 +22,15 @@ MAIN_MEMORY = "DRAM"
 
 
 @dataclass(frozen=True)
-class Cpu:
+class Cpu(Unit):
     """This host as something to measure on."""
 
     device: Device
     threads: int
     """Processors this process may use."""
+    spec = "cpu"
+    torch_device = "cpu"
+    timer = PerfCounterTimer.name
 
     @property
     def placement(self) -> Placement:
@@ -36,6 +42,16 @@ class Cpu:
         """Capacity of the outermost cache."""
         caches = self.device.memory[:-1]
         return caches[-1].capacity_for(self.threads) if caches else 32 * 2.0**20
+
+    def roofs(self) -> Sequence[RoofSpec]:
+        """Every level and precision, with one thread and with all."""
+        from ridgeline.bench.roofs import cpu_roofs
+
+        return cpu_roofs(self.device, self.threads, self.last_level_cache_bytes)
+
+    def session(self) -> CpuSession:
+        """This process on this host."""
+        return CpuSession()
 
 
 def available_threads() -> int:

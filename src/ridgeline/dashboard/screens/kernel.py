@@ -121,11 +121,17 @@ def facts_of(row: pd.Series) -> list[tuple[str, str]]:
         ),
         ("launches per sample", f"{row['launches_per_sample']}"),
         ("process", f"{row['process']}"),
-        ("stolen by the hypervisor", engineering(row["interference"].get("steal_s"), "s")),
+        ("stolen by the hypervisor", engineering(_stolen_s(row), "s")),
         ("papers", ", ".join(row["papers"]) or MISSING),
         ("measured at", selection.when(row["started_at"])),
         ("record, case", f"{row['record_id']}, {row['case_id']}"),
     ]
+
+
+def _stolen_s(row: pd.Series) -> float | None:
+    """CPU time that the hypervisor gave to others during all blocks; records of schema 1 have only the sum."""
+    known = [block["steal_s"] for block in row["conditions"] if block["steal_s"] is not None]
+    return sum(known) if known else row["interference"].get("steal_s")
 
 
 view = selection.pick_run("Kernel detail")

@@ -1,0 +1,157 @@
+"""This host as the worker uses it: pinned threads, the monotonic clock, and what else ran while a block was timed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ridgeline.bench.devices.unit import Observed, Session, Timer, Watch
+from ridgeline.results.measurement import Conditions
+
+if TYPE_CHECKING:
+    from ridgeline.kernels.registry import Tensors
+
+CPUACCT = Path("/sys/fs/cgroup/cpuacct/cpuacct.usage_percpu")
+STAT = Path("/proc/stat")
+FREQUENCIES = "/sys/devices/system/cpu"
+TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
+
+OTHERS_SHARE = 0.5
+"""A block in which others took more than half of one processor's time does not count. Below that they can delay a
+sample or two of a block, which its median does not see; above it they can hold half of the samples."""
+
+
+class PerfCounterTimer(Timer):
+    """The monotonic clock of the host; a launch on the CPU has ended when its call returns."""
+
+    name = "perf_counter"
+
+    def time(self, launch: Callable[[int], None], launches: int) -> float:
+        """As :meth:`Timer.time`."""
+        start = time.perf_counter_ns()
+        launch(launches)
+        return (time.perf_counter_ns() - start) * 1e-9
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Counters of the host and of this process at one instant, in seconds."""
+
+    at_s: float
+    busy_s: float | None
+    """Time that all processors together spent on any process."""
+    resolution_s: float
+    """What ``busy_s`` may be wrong by, over all processors."""
+    own_s: float
+    """Time that they spent on this one."""
+    steal_s: float | None
+    involuntary_switches: int
+
+
+def read_counters() -> Reading:
+    """The counters now; costs about 30 us, outside of every sample."""
+    busy, resolution, steal = None, 0.0, None
+    with contextlib.suppress(OSError, ValueError):
+        fields = [int(text) for text in STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+        user, nice, system, _, _, irq, softirq, stolen = fields
+        busy, resolution = (user + nice + system + irq + softirq) * TICK_S, (os.cpu_count() or 1) * TICK_S
+        steal = stolen * TICK_S
+    with contextlib.suppress(OSError, ValueError):
+        # Nanoseconds, where ticks of 10 ms are half a block; in a container it may leave out what runs beside it.
+        busy, resolution = sum(map(int, CPUACCT.read_text(encoding="ascii").split())) * 1e-9, 0.0
+    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    return Reading(time.monotonic(), busy, resolution, time.process_time(), steal, switches)
+
+
+def judge(before: Reading, after: Reading, clock_mhz: float | None) -> Observed:
+    """What happened between two readings, and whether it spoils a block."""
+    elapsed = max(after.at_s - before.at_s, 1e-9)
+    steal = None if before.steal_s is None or after.steal_s is None else max(0.0, after.steal_s - before.steal_s)
+    others = None
+    if before.busy_s is not None and after.busy_s is not None:
+        own = after.own_s - before.own_s
+        others = max(0.0, after.busy_s - before.busy_s - own - after.resolution_s) / elapsed
+    cause = ""
+    if others is not None and others > OTHERS_SHARE:
+        cause = "other processes"
+    elif steal is not None and steal > OTHERS_SHARE * elapsed + TICK_S:
+        cause = "hypervisor"
+    conditions = Conditions(
+        steal_s=steal,
+        involuntary_switches=after.involuntary_switches - before.involuntary_switches,
+        load_other=others,
+        clock_mhz=clock_mhz,
+    )
+    return Observed(conditions, cause)
+
+
+def clock_mhz(processors: set[int]) -> float | None:
+    """Median current frequency of the processors; ``None`` where the kernel shows none, as in most virtual machines."""
+    found = []
+    for number in processors:
+        try:
+            text = Path(f"{FREQUENCIES}/cpu{number}/cpufreq/scaling_cur_freq").read_text(encoding="ascii")
+            found.append(int(text) / 1e3)
+        except (OSError, ValueError):
+            return None
+    return statistics.median(found) if found else None
+
+
+class CpuWatch(Watch):
+    """Steal, switches, other processes and the clock of the processors in use, per block."""
+
+    def __init__(self) -> None:
+        self.processors: set[int] = set()
+        self._before = read_counters()
+
+    def begin(self) -> None:
+        """As :meth:`Watch.begin`."""
+        self._before = read_counters()
+
+    def end(self) -> Observed:
+        """As :meth:`Watch.end`."""
+        after = read_counters()
+        return judge(self._before, after, clock_mhz(self.processors))
+
+
+def pin(processors: set[int]) -> None:
+    """Bind every thread of this process, and through them those they start, to ``processors``."""
+    for task in Path("/proc/self/task").glob("*"):
+        try:
+            os.sched_setaffinity(int(task.name), processors)
+        except OSError:
+            continue  # the thread has ended
+
+
+class CpuSession(Session):
+    """This host. Tensors stay where they were made."""
+
+    torch_device = "cpu"
+
+    def __init__(self) -> None:
+        self.timer = PerfCounterTimer()
+        self.watch: CpuWatch = CpuWatch()
+        self._all = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+    def use(self, threads: int) -> None:
+        """Pin the process to ``threads`` processors, the last ones: the first takes most interrupts."""
+        import torch
+
+        torch.set_num_threads(threads)
+        if self._all:
+            self.watch.processors = set(self._all[-threads:])
+            pin(self.watch.processors)
+
+    def place(self, tensors: Tensors) -> Tensors:
+        """The tensors themselves."""
+        return tensors
+
+    def synchronize(self) -> None:
+        """A launch has ended when its call returns."""

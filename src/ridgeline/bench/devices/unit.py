@@ -1,0 +1,168 @@
+"""A unit: one physical card or host that cases run on, and a session on it inside the worker.
+
+The runner, the plan, the statistics and the store know only these four small classes. A new kind of hardware is one
+subclass of each: :class:`Unit` in the process that plans, :class:`Session`, :class:`Timer` and :class:`Watch` in the
+worker that measures.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ridgeline.analytical.device import Device
+from ridgeline.analytical.problem import Problem
+from ridgeline.results.measurement import Conditions, Placement
+
+if TYPE_CHECKING:
+    from ridgeline.kernels.registry import Tensors
+
+
+class UnitError(ValueError):
+    """A unit that does not exist or cannot be used. One line: what, why, what to do."""
+
+
+class UnitLostError(RuntimeError):
+    """The unit went away while it was used: a card that fell off the bus, a driver that was replaced."""
+
+
+class Timer(ABC):
+    """A clock for launches."""
+
+    name: str
+    """Name of the protocol's timer; times of different timers are never compared."""
+
+    @abstractmethod
+    def time(self, launch: Callable[[int], None], launches: int) -> float:
+        """Seconds that ``launches`` launches took together."""
+
+    def block(self, launch: Callable[[int], None], launches: int, samples: int) -> list[float]:
+        """Seconds of each of ``samples`` samples of ``launches`` launches; a timer that can overlaps them."""
+        return [self.time(launch, launches) for _ in range(samples)]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was seen of the machine during a block."""
+
+    conditions: Conditions = field(default_factory=Conditions)
+    cause: str = ""
+    """What else than the kernel shaped the block, so that it must not count; empty for none."""
+
+
+class Watch(ABC):
+    """Looks at the machine from the beginning of a block to its end."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Called just before the first launch of a block."""
+
+    @abstractmethod
+    def end(self) -> Observed:
+        """Called just after the last one."""
+
+
+class Unwatched(Watch):
+    """For where nothing is to be seen: a loop under test, or a probe of a few milliseconds."""
+
+    def begin(self) -> None:
+        """Nothing to note."""
+
+    def end(self) -> Observed:
+        """Nothing was seen."""
+        return Observed()
+
+
+class Session(ABC):
+    """A unit as the worker uses it: where tensors live, what times launches, what watches the machine."""
+
+    torch_device: str
+    """torch device type: ``cpu`` or ``cuda``; the session has made its own card the current one."""
+    timer: Timer
+    watch: Watch
+
+    @abstractmethod
+    def use(self, threads: int) -> None:
+        """Get ready for a case that may use ``threads`` host threads."""
+
+    @abstractmethod
+    def place(self, tensors: Tensors) -> Tensors:
+        """The tensors, made on the CPU, in the memory of the unit."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until everything launched has ended.
+
+        Raises:
+            UnitLostError: where the unit is gone.
+        """
+
+    def clock(self) -> float:
+        """Seconds, for budgets."""
+        import time
+
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, so that a disturbance can pass."""
+        import time
+
+        time.sleep(seconds)
+
+    def peak_memory_bytes(self) -> float | None:
+        """Largest allocation on the unit since :meth:`use`; ``None`` where that is the worker's resident size."""
+        return None
+
+    def profile(self, launch: Callable[[int], None]) -> Mapping[str, Any]:
+        """Fields of the record that a profiler gives (``kernel_s``, ``kernels_per_launch``); empty without one."""
+        return {}
+
+
+@dataclass(frozen=True)
+class RoofSpec:
+    """A case that measures a ceiling of a unit."""
+
+    problem: Problem
+    implementation: str
+    threads: int = field(default=1)
+
+
+class Unit(ABC):
+    """A card or host as the planning process sees it. It imports no torch and touches no card."""
+
+    spec: str
+    """What the worker opens the same unit by, and a user chooses it by: ``cpu``, ``cuda:1``, ``replay:trace.json``."""
+    device: Device
+    threads: int
+    """Host threads that cases may use."""
+    torch_device: str
+    timer: str
+    """Name of the timer that its sessions use."""
+
+    @property
+    @abstractmethod
+    def placement(self) -> Placement:
+        """One rank on this unit."""
+
+    @property
+    @abstractmethod
+    def last_level_cache_bytes(self) -> float:
+        """Capacity of the outermost cache: what a cold protocol passes through."""
+
+    @abstractmethod
+    def roofs(self) -> Sequence[RoofSpec]:
+        """The cases whose fastest results are the measured ceilings, all with a warm cache."""
+
+    @abstractmethod
+    def session(self) -> Session:
+        """Open the unit in this process, which must be a worker's.
+
+        Raises:
+            UnitError: where it cannot be opened.
+        """
+
+    def facts(self) -> Mapping[str, str]:
+        """What else decides a number here, such as driver and power cap; part of the content key and the manifest."""
+        return {}

@@ -1,0 +1,94 @@
+"""What is seen of the host during a block, and when that spoils it; pinning; the choice of a unit."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ridgeline.bench.devices import cpu_session
+from ridgeline.bench.devices.choose import choose_unit
+from ridgeline.bench.devices.cpu_session import OTHERS_SHARE, CpuSession, Reading, judge, read_counters
+from ridgeline.bench.devices.unit import UnitError
+
+START = Reading(at_s=100.0, busy_s=50.0, resolution_s=0.0, own_s=10.0, steal_s=1.0, involuntary_switches=5)
+
+
+def later(elapsed_s: float, *, busy_s: float, own_s: float, steal_s: float = 0.0, resolution_s: float = 0.0) -> Reading:
+    return Reading(START.at_s + elapsed_s, 50.0 + busy_s, resolution_s, START.own_s + own_s, 1.0 + steal_s, 8)
+
+
+def test_a_block_of_its_own_counts() -> None:
+    seen = judge(START, later(0.020, busy_s=0.041, own_s=0.040), None)
+    assert seen.cause == ""
+    assert seen.conditions.load_other == pytest.approx(0.05)
+    assert seen.conditions.involuntary_switches == 3
+    assert seen.conditions.clock_mhz is None
+
+
+def test_other_processes_and_the_hypervisor_are_named() -> None:
+    assert judge(START, later(0.020, busy_s=0.035, own_s=0.020), 3000.0).cause == "other processes"
+    assert judge(START, later(0.100, busy_s=0.1, own_s=0.1, steal_s=0.07), None).cause == "hypervisor"
+    # One tick of 10 ms in a block of 20 ms may be a neighbour's single microsecond.
+    assert judge(START, later(0.020, busy_s=0.02, own_s=0.02, steal_s=0.01), None).cause == ""
+
+
+def test_where_nothing_can_be_read_nothing_is_claimed() -> None:
+    blind = dataclasses.replace(START, busy_s=None, steal_s=None)
+    seen = judge(blind, dataclasses.replace(blind, at_s=100.02), None)
+    assert seen.cause == ""
+    assert seen.conditions.load_other is None
+    assert seen.conditions.steal_s is None
+
+
+@given(st.floats(1e-3, 1.0), st.floats(0.0, 2.0), st.floats(0.0, 0.04))
+def test_what_the_clock_cannot_resolve_is_not_blamed_on_others(elapsed: float, own: float, resolution: float) -> None:
+    """Busy time that exceeds the own by no more than the counters' resolution is nobody else's."""
+    after = later(elapsed, busy_s=own + resolution, own_s=own, resolution_s=resolution)
+    seen = judge(START, after, None)
+    assert seen.cause == ""
+    assert seen.conditions.load_other == pytest.approx(0.0, abs=1e-9 / elapsed)
+
+
+@given(st.floats(1e-3, 1.0), st.floats(0.0, 2.0), st.floats(0.0, 2.0))
+def test_the_cause_follows_the_share(elapsed: float, own: float, others: float) -> None:
+    seen = judge(START, later(elapsed, busy_s=own + others, own_s=own), None)
+    if abs(others / elapsed - OTHERS_SHARE) > 1e-6:
+        assert (seen.cause == "other processes") == (others / elapsed > OTHERS_SHARE)
+
+
+def test_the_host_can_be_read_and_grows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first = read_counters()
+    sum(i * i for i in range(200_000))
+    second = read_counters()
+    assert second.own_s > first.own_s
+    assert second.at_s > first.at_s
+    monkeypatch.setattr(cpu_session, "CPUACCT", tmp_path / "none")
+    monkeypatch.setattr(cpu_session, "STAT", tmp_path / "none")
+    blind = read_counters()
+    assert blind.busy_s is None
+    assert blind.steal_s is None
+
+
+def test_every_thread_is_pinned_to_the_processors_of_the_case() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        session = CpuSession()
+        session.use(1)
+        assert os.sched_getaffinity(0) == {max(before)}
+        session.use(len(before))
+        assert os.sched_getaffinity(0) == before
+    finally:
+        cpu_session.pin(set(before))
+
+
+def test_units_are_chosen_by_name() -> None:
+    assert choose_unit("cpu").spec == choose_unit(None).spec == "cpu"
+    with pytest.raises(UnitError, match="unknown device 'tpu': one of cpu"):
+        choose_unit("tpu")
+    with pytest.raises(UnitError, match="write cpu"):
+        choose_unit("cpu:1")
