@@ -15,6 +15,7 @@ _LAZY = {
     "Device": "ridgeline.analytical.device",
     "Problem": "ridgeline.analytical.problem",
     "Work": "ridgeline.analytical.work",
+    "measure": "ridgeline.bench.callables",
     "implementation": "ridgeline.kernels.registry",
     "operator": "ridgeline.kernels.registry",
     "Store": "ridgeline.results.store",

@@ -168,6 +168,49 @@ def _measure(plan: Any, unit: Any, store: Path | None, json: bool) -> None:
 
 
 @app.command()
+def measure(
+    target: Annotated[str, typer.Argument(help="FILE.py:function, called without arguments unless --arguments.")],
+    arguments: Annotated[
+        str | None, typer.Option("--arguments", help="Function of the file that returns argument tuples, used in turn.")
+    ] = None,
+    flop: Annotated[float | None, typer.Option("--flop", help="Operations of one call, for the rate.")] = None,
+    moved_bytes: Annotated[float | None, typer.Option("--bytes", help="Bytes one call has to move.")] = None,
+    precision: Annotated[str, typer.Option(help="Of the operations, for the roof.")] = "float32",
+    target_percent: Annotated[float, typer.Option("--target", help="Stop at this half-width of the interval, %.")] = 2,
+    budget_s: Annotated[float, typer.Option("--budget", help="Seconds after which it stops anyway.")] = 5.0,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds after which it is killed.")] = 120.0,
+    store: StoreOption = None,
+    device: DeviceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure any function of a Python file; the roof is that of the newest run in the store."""
+    from ridgeline.bench import measure_command as command
+    from ridgeline.bench.devices.choose import choose_unit
+    from ridgeline.results.store import Store
+
+    try:
+        path, function = command.parse_target(target)
+        if arguments is not None:
+            command.parse_target(f"{path}:{arguments}")
+        work = command.make_work(flop, moved_bytes, precision)
+        settings = command.make_settings(target_percent, budget_s, timeout_s)
+    except command.TargetError as error:
+        _refuse(error)
+    unit = choose_unit(device)
+    status, reason, measured = command.run_callable(
+        unit,
+        path,
+        function,
+        arguments=arguments,
+        settings=settings,
+        work=work,
+        roofs=command.newest_roofs(Store(store), unit),
+    )
+    command.print_measured(target, status, reason, measured, json)
+    raise SystemExit(command.EXIT_CODES.get(status, EXIT_ERROR))
+
+
+@app.command()
 def show(
     run: Annotated[str | None, typer.Argument(help="Run id, a unique start of one, or `latest`.")] = None,
     store: StoreOption = None,

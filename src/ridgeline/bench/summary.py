@@ -107,7 +107,7 @@ def _case_table(rows: list[dict[str, Any]]) -> Table:
             row["implementation"],
             row["problem_label"],
             row["cache"],
-            _time(row["median_s"]),
+            time_text(row["median_s"]),
             _half_width(row),
             _scaled(row["flop_per_s"]),
             _scaled(row["bytes_per_s"]),
@@ -121,7 +121,8 @@ def _case_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _time(seconds: float | None) -> str:
+def time_text(seconds: float | None) -> str:
+    """Four significant figures with the unit that suits: ``42.3 ms``; empty for none."""
     if seconds is None:
         return ""
     for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from typing import Protocol as Interface
 
 from ridgeline.analytical.statistics import Summary, summarise
@@ -86,6 +87,32 @@ class Timing:
     """Of the blocks that count."""
     unstable_reason: str
     """Empty when the target was met."""
+
+    def to_fields(self) -> dict[str, Any]:
+        """The fields of a record, as JSON takes them."""
+        return {
+            "status": "unstable" if self.unstable_reason else "ok",
+            "reason": self.unstable_reason,
+            "samples_s": self.blocks,
+            "conditions": [block.model_dump() for block in self.conditions],
+            "left_out": [block.model_dump() for block in self.left_out],
+            "launches_per_sample": self.launches_per_sample,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Timing:
+        """The timing that gave these fields."""
+        left_out = tuple(LeftOutBlock.model_validate(block) for block in fields["left_out"])
+        blocks = tuple(tuple(block) for block in fields["samples_s"])
+        out = {left.block for left in left_out}
+        return cls(
+            blocks,
+            tuple(Conditions.model_validate(block) for block in fields["conditions"]),
+            left_out,
+            fields["launches_per_sample"],
+            summarise([block for index, block in enumerate(blocks) if index not in out]),
+            fields["reason"],
+        )
 
 
 def measure(

@@ -70,8 +70,11 @@ class _Runner:
         from ridgeline.kernels.registry import RegistryError, Unsupported, load, one_line
 
         try:
-            load([Path(folder) for folder in request["with"]])
-            fields = self._measure(request)
+            if "callable" in request:
+                fields = self._measure_callable(request)
+            else:
+                load([Path(folder) for folder in request["with"]])
+                fields = self._measure(request)
         except Unsupported as error:
             fields = {"status": "unsupported", "reason": str(error)}
         except IncorrectError as error:
@@ -123,12 +126,7 @@ class _Runner:
         self._send("phase", name="check again")
         launches.check_all_ways("after timing")
         return {
-            "status": "unstable" if timing.unstable_reason else "ok",
-            "reason": timing.unstable_reason,
-            "samples_s": timing.blocks,
-            "conditions": [block.model_dump() for block in timing.conditions],
-            "left_out": [block.model_dump() for block in timing.left_out],
-            "launches_per_sample": timing.launches_per_sample,
+            **timing.to_fields(),
             "prepare_s": prepare_s,
             "working_set_bytes": problem.footprint_bytes(),
             "peak_device_memory_bytes": session.peak_memory_bytes(),
@@ -136,6 +134,30 @@ class _Runner:
             **profiled,
             **checker.facts(),
         }
+
+    def _measure_callable(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A function of the user's own, from a file; its arguments come from another function of that file."""
+        import importlib.util
+
+        from ridgeline.bench.callables import CallableLaunches, time_in
+        from ridgeline.workloads.suite import Settings
+
+        asked = request["callable"]
+        path = Path(asked["file"])
+        sys.path.insert(0, str(path.parent))  # as `python FILE` does: it may import a file beside it
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+        session = self._session(request["unit"])
+        session.use(request["threads"])
+        self._send("phase", name="prepare")
+        spec.loader.exec_module(module)
+        function = getattr(module, asked["function"])
+        arguments = [tuple(a) for a in getattr(module, asked["arguments"])()] if asked["arguments"] else []
+        self._send("phase", name="time")
+        settings = Settings.model_validate(request["settings"])
+        return time_in(session, CallableLaunches(function, arguments), settings).to_fields()
 
     def _session(self, spec: str) -> Session:
         from ridgeline.bench.devices.choose import choose_unit

@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -142,12 +143,17 @@ class CpuSession(Session):
 
     def use(self, threads: int) -> None:
         """Pin the process to ``threads`` processors, the last ones: the first takes most interrupts."""
-        import torch
-
-        torch.set_num_threads(threads)
+        torch = sys.modules.get("torch")  # a callable of the user's own may do without
+        if torch is not None:
+            torch.set_num_threads(threads)
         if self._all:
             self.watch.processors = set(self._all[-threads:])
             pin(self.watch.processors)
+
+    def close(self) -> None:
+        """Give the process its processors back."""
+        if self._all:
+            pin(set(self._all))
 
     def place(self, tensors: Tensors) -> Tensors:
         """The tensors themselves."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ridgeline.analytical.device import Device
@@ -114,6 +115,17 @@ class Session(ABC):
     def peak_memory_bytes(self) -> float | None:
         """Largest allocation on the unit since :meth:`use`; ``None`` where that is the worker's resident size."""
         return None
+
+    def close(self) -> None:  # noqa: B027  (most have nothing to put back)
+        """Leave the process as the session found it."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def profile(self, launch: Callable[[int], None]) -> Mapping[str, Any]:
         """Fields of the record that a profiler gives (``kernel_s``, ``kernels_per_launch``); empty without one."""
