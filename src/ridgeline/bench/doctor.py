@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import math
 import os
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Literal
 
 import psutil
 
-from ridgeline.analytical.statistics import summarise
 from ridgeline.bench.devices.cpu import available_threads, detect
 from ridgeline.bench.environment import package_versions
 from ridgeline.bench.meter import energy_reason
@@ -121,24 +118,24 @@ def _energy() -> Finding:
 
 
 def _noise() -> Finding:
-    """Time a fixed loop for a second: what precision this machine gives just now."""
-    blocks: list[list[float]] = []
-    steal_before = getattr(psutil.cpu_times(), "steal", 0.0)
-    until = time.monotonic() + 1.0
-    while time.monotonic() < until:
-        block = []
-        for _ in range(8):
-            began = time.perf_counter()
-            math.fsum(range(20_000))
-            block.append(time.perf_counter() - began)
-        blocks.append(block)
-    steal_s = getattr(psutil.cpu_times(), "steal", 0.0) - steal_before
-    summary = summarise(blocks)
-    medians = sorted(sorted(b)[len(b) // 2] for b in blocks)
-    spread = (medians[int(0.9 * len(medians))] - medians[int(0.1 * len(medians))]) / summary.median
-    load = os.getloadavg()[0]
-    detail = f"middle 80 % of a fixed loop's blocks spread over {spread:.1%}; {steal_s:.2f} s stolen; load {load:.1f}"
-    if spread > 0.10 or load > available_threads():
+    """What precision this machine gives just now."""
+    from ridgeline.bench.noise import CASE_S, measure_noise
+
+    noise = measure_noise()
+    precision = (
+        "no interval could be had"
+        if noise.precision_relative is None
+        else f"a case of {CASE_S:g} s can be known to ±{noise.precision_relative:.2%}"
+    )
+    stolen = "" if noise.steal_s is None else f"; {noise.steal_s:.2f} s stolen"
+    detail = (
+        f"{precision}; middle 80 % of a fixed loop's blocks spread over {noise.spread_relative:.1%}{stolen}; "
+        f"load {noise.load:.1f}"
+    )
+    if noise.left_out_share > 0.0:
+        detail += f"; {noise.left_out_share:.0%} of blocks shaped by {' and '.join(noise.causes)}"
+    noisy = noise.precision_relative is None or noise.precision_relative > 0.02 or noise.left_out_share > 0.2
+    if noisy or noise.spread_relative > 0.10 or noise.load > available_threads():
         return Finding("noise", "warning", detail, "stop other programs; expect `unstable` results until then")
     return Finding("noise", "ok", detail)
 
