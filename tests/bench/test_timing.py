@@ -12,14 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridgeline.analytical.statistics import SMALLEST_N, Summary, summarise
+from ridgeline.bench.stopping import MIN_BLOCKS, MIN_INDEPENDENT, MIN_MEASURED_S
 from ridgeline.bench.timing import (
     BLOCK_S,
-    MIN_BLOCKS,
-    MIN_MEASURED_S,
     MOST_SAMPLES,
     SAMPLE_S,
     PerfCounterTimer,
-    StopWhenNarrow,
     Timing,
     measure,
 )
@@ -192,38 +190,3 @@ def test_the_real_timer_divides_nothing_and_counts_all() -> None:
     took = PerfCounterTimer().time(counts.append, 7)
     assert counts == [7]
     assert took > 0.0
-
-
-SUMMARIES = st.builds(
-    lambda median, half, n: Summary(median, median - half * median, median + half * median, n, n, 0.0, float(n)),
-    st.floats(1e-6, 1.0),
-    st.floats(1e-4, 0.9),
-    st.integers(6, 400),
-)
-
-
-@given(SUMMARIES, st.floats(1e-3, 0.5), st.floats(0.0, 10.0))
-def test_it_stops_exactly_when_all_three_hold(summary: Summary, target: float, measured_s: float) -> None:
-    rule = StopWhenNarrow(target)
-    narrow = summary.half_width_relative <= target
-    enough = summary.n_blocks >= MIN_BLOCKS and measured_s >= MIN_MEASURED_S
-    assert rule.satisfied(summary, measured_s) == (narrow and enough)
-
-
-@given(SUMMARIES, st.floats(1e-3, 0.5), st.floats(1e-3, 100.0))
-def test_the_seconds_it_needs_are_never_negative_and_grow_with_the_exactness(
-    summary: Summary, target: float, elapsed_s: float
-) -> None:
-    more = StopWhenNarrow(target).more_seconds(summary, elapsed_s)
-    assert math.isfinite(more)
-    assert more >= 0.0
-    assert StopWhenNarrow(target / 2).more_seconds(summary, elapsed_s) >= more
-    if summary.n_blocks >= MIN_BLOCKS and summary.half_width_relative <= target:
-        assert more == 0.0
-
-
-@given(st.integers(1, 5), st.floats(1e-3, 100.0))
-def test_without_an_interval_it_still_says_a_time(n: int, elapsed_s: float) -> None:
-    more = StopWhenNarrow(0.05).more_seconds(Summary(1.0, None, None, n, n, 0.0, float(n)), elapsed_s)
-    assert math.isfinite(more)
-    assert more > 0.0

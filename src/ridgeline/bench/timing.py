@@ -7,20 +7,20 @@ of, because launches that follow each other at once are correlated.
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
-from ridgeline.analytical.statistics import Summary, summarise
+from ridgeline.analytical.statistics import Summary, summarise_medians
+from ridgeline.bench.stopping import Progress, StopWhenNarrow
 from ridgeline.workloads.suite import Settings
 
 SAMPLE_S = 100e-6
 """Shortest sample. perf_counter costs 40 to 80 ns a call here, so this keeps the clock's share under 0.1 %."""
 BLOCK_S = 20e-3
 """Shortest block: several scheduler ticks (4 ms at 250 Hz), so that one preemption is not a whole block."""
-MIN_BLOCKS = 10
-MIN_MEASURED_S = 0.2
 MOST_SAMPLES = 64
 """Samples kept in a block; short launches are grouped into longer samples instead."""
 
@@ -63,30 +63,6 @@ class Launches(Interface):
 
 
 @dataclass(frozen=True)
-class StopWhenNarrow:
-    """Stop when there are enough blocks, enough measured time, and the interval is under its target."""
-
-    target_relative: float
-    min_blocks: int = MIN_BLOCKS
-    min_measured_s: float = MIN_MEASURED_S
-
-    def satisfied(self, summary: Summary, measured_s: float) -> bool:
-        """Whether nothing more is needed."""
-        return (
-            summary.n_blocks >= self.min_blocks
-            and measured_s >= self.min_measured_s
-            and summary.half_width_relative <= self.target_relative
-        )
-
-    def more_seconds(self, summary: Summary, elapsed_s: float) -> float:
-        """About how many more seconds the target takes, as the half-width shrinks with the root of the blocks."""
-        if math.isinf(summary.half_width_relative):
-            return elapsed_s * (2.0 * self.min_blocks / summary.n_blocks)
-        needed = summary.n_blocks * (summary.half_width_relative / self.target_relative) ** 2
-        return elapsed_s * max(0.0, max(needed, self.min_blocks) / summary.n_blocks - 1.0)
-
-
-@dataclass(frozen=True)
 class Timing:
     """Samples of one case in one process."""
 
@@ -118,6 +94,7 @@ def measure(
         per_sample = math.ceil(per_sample * per_block / MOST_SAMPLES)
         per_block = MOST_SAMPLES
     blocks: list[tuple[float, ...]] = []
+    medians: list[float] = []
     measured_s = 0.0
     while True:
         launches.before_block(per_sample * per_block)
@@ -125,12 +102,11 @@ def measure(
         launches.after_block()
         blocks.append(samples)
         measured_s += sum(samples) * per_sample
-        summary = summarise(blocks)
-        if rule.satisfied(summary, measured_s):
-            return Timing(tuple(blocks), per_sample, summary, "")
-        elapsed_s = clock() - begun
-        if elapsed_s >= settings.budget_s and len(blocks) >= 2:
-            return Timing(tuple(blocks), per_sample, summary, _unstable(rule, summary, elapsed_s, settings))
+        medians.append(statistics.median(samples))
+        summary = summarise_medians(medians, len(medians) * per_block)
+        decision = rule.decide(Progress(summary, measured_s, clock() - begun), settings.budget_s)
+        if decision.stop:
+            return Timing(tuple(blocks), per_sample, summary, decision.unstable_reason)
 
 
 def _warm_up(launches: Launches, timer: Timer) -> float:
@@ -147,14 +123,3 @@ def _warm_up(launches: Launches, timer: Timer) -> float:
         previous = now
     launches.after_block()
     return previous
-
-
-def _unstable(rule: StopWhenNarrow, summary: Summary, elapsed_s: float, settings: Settings) -> str:
-    more = max(1, math.ceil(rule.more_seconds(summary, elapsed_s)))
-    if math.isinf(summary.half_width_relative):
-        seen = f"only {summary.n_effective:.1f} independent blocks, no interval"
-    elif summary.half_width_relative > rule.target_relative:
-        seen = f"interval is ±{summary.half_width_relative:.1%}, target ±{settings.target_relative * 100:.3g}%"
-    else:
-        seen = f"interval meets its target, but from only {summary.n_blocks} of {rule.min_blocks} blocks"
-    return f"{seen} after {elapsed_s:.1f} s; needs about {more} more seconds"
