@@ -15,7 +15,7 @@ CONSTRAINTS  := -c constraints.txt
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test lint format dashboard bench-roofs bench-overhead clean browser
+.PHONY: help setup setup-test run test lint format dashboard bench-roofs bench-overhead bench-coverage clean browser
 
 help: ## Say what each target does.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,9 @@ $(VENV)/peers-timing.stamp: $(VENV)/test.stamp
 
 bench-overhead: $(VENV)/peers-timing.stamp ## Compare seconds to a 1 % interval with pyperf, pytest-benchmark and torch; PASS or FAIL.
 	$(BIN)/python benchmarks/overhead.py
+
+bench-coverage: setup ## Check how often our interval holds the truth, on synthetic series; PASS or FAIL.
+	$(BIN)/python benchmarks/interval_coverage.py
 
 clean: ## Remove the virtual environment and caches; never results.
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

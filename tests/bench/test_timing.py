@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import math
 import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ridgeline.analytical.statistics import SMALLEST_N, Summary, summarise
+from ridgeline.analytical.statistics import SMALLEST_N, summarise
 from ridgeline.bench.devices.cpu_session import PerfCounterTimer
 from ridgeline.bench.devices.unit import Observed, Timer, Watch
+from ridgeline.bench.stopping import MIN_BLOCKS, MIN_MEASURED_S
 from ridgeline.bench.timing import (
     BLOCK_S,
-    MIN_BLOCKS,
-    MIN_MEASURED_S,
     MOST_SAMPLES,
     PAUSE_S,
     SAMPLE_S,
-    StopWhenNarrow,
     Timing,
     measure,
 )
@@ -111,8 +106,9 @@ def test_a_spent_budget_says_what_it_would_take() -> None:
     timing = world.measure(target_relative=0.06, budget_s=1.0)
     assert 1.0 <= world.now - 1000.0 < 1.2
     seen, _, needs = timing.unstable_reason.partition("; needs about ")
-    assert seen.startswith(f"interval is ±{timing.summary.half_width_relative:.1%}, target ±6% after 1.")
-    more = int(needs.removesuffix(" more seconds"))
+    assert seen.startswith(f"interval is ±{timing.summary.half_width_relative:.1%}, target ±6%")
+    assert seen.endswith((" after 1.0 s", " after 1.1 s", " after 1.2 s"))
+    more = int(needs.split(" more seconds")[0])
     assert more >= 1
     # And it does not lie by an order of magnitude.
     assert World(heavy(30e-3)).measure(target_relative=0.06, budget_s=1.0 + 10 * more).unstable_reason == ""
@@ -195,41 +191,6 @@ def test_the_real_timer_divides_nothing_and_counts_all() -> None:
     took = PerfCounterTimer().time(counts.append, 7)
     assert counts == [7]
     assert took > 0.0
-
-
-SUMMARIES = st.builds(
-    lambda median, half, n: Summary(median, median - half * median, median + half * median, n, n, 0.0, float(n)),
-    st.floats(1e-6, 1.0),
-    st.floats(1e-4, 0.9),
-    st.integers(6, 400),
-)
-
-
-@given(SUMMARIES, st.floats(1e-3, 0.5), st.floats(0.0, 10.0))
-def test_it_stops_exactly_when_all_three_hold(summary: Summary, target: float, measured_s: float) -> None:
-    rule = StopWhenNarrow(target)
-    narrow = summary.half_width_relative <= target
-    enough = summary.n_blocks >= MIN_BLOCKS and measured_s >= MIN_MEASURED_S
-    assert rule.satisfied(summary, measured_s) == (narrow and enough)
-
-
-@given(SUMMARIES, st.floats(1e-3, 0.5), st.floats(1e-3, 100.0))
-def test_the_seconds_it_needs_are_never_negative_and_grow_with_the_exactness(
-    summary: Summary, target: float, elapsed_s: float
-) -> None:
-    more = StopWhenNarrow(target).more_seconds(summary, elapsed_s)
-    assert math.isfinite(more)
-    assert more >= 0.0
-    assert StopWhenNarrow(target / 2).more_seconds(summary, elapsed_s) >= more
-    if summary.n_blocks >= MIN_BLOCKS and summary.half_width_relative <= target:
-        assert more == 0.0
-
-
-@given(st.integers(1, 5), st.floats(1e-3, 100.0))
-def test_without_an_interval_it_still_says_a_time(n: int, elapsed_s: float) -> None:
-    more = StopWhenNarrow(0.05).more_seconds(Summary(1.0, None, None, n, n, 0.0, float(n)), elapsed_s)
-    assert math.isfinite(more)
-    assert more > 0.0
 
 
 class Disturbance(Watch):

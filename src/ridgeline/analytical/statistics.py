@@ -10,12 +10,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.special import ndtri, stdtrit
+
+from ridgeline.analytical.autocorrelation import integrated_time, lag1_autocorrelation, mean_ranks, normal_scores
+from ridgeline.analytical.drift import drift_per_block
 
 SMALLEST_N = 6
 """Fewest values whose extremes hold the median with 95 % confidence: 1 - 2 * 2**-6 = 0.969 (Hahn & Meeker 1991)."""
-
-RHO_NEGLIGIBLE = 0.2
-"""Lag-1 autocorrelation up to which values are treated as independent."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Summary:
     autocorrelation: float
     """Lag-1 autocorrelation of the block medians."""
     n_effective: float
-    """Independent blocks that carry the same information."""
+    """Independent blocks that carry the same information about the median."""
+    drift_per_block: float = 0.0
+    """Slope of a linear drift, in the unit of the samples per block; 0 where none is beyond doubt."""
 
     @property
     def half_width_relative(self) -> float:
@@ -59,28 +62,11 @@ def interval_ranks(n: int, confidence: float = 0.95) -> tuple[int, int] | None:
     return (r, n + 1 - r) if r >= 1 else None
 
 
-def lag1_autocorrelation(values: ArrayLike) -> float:
-    """Lag-1 sample autocorrelation; 0 for fewer than three or for equal values."""
-    x = np.asarray(values, dtype=np.float64)
-    if x.size < 3:
-        return 0.0
-    d = x - x.mean()
-    variance = float(d @ d)
-    return float(d[:-1] @ d[1:]) / variance if variance > 0.0 else 0.0
-
-
-def effective_size(n: int, autocorrelation: float) -> float:
-    """Independent values equivalent to ``n`` with this lag-1 autocorrelation: n (1 - rho) / (1 + rho), AR(1)."""
-    if autocorrelation <= RHO_NEGLIGIBLE:
-        return float(n)
-    return n * (1.0 - autocorrelation) / (1.0 + autocorrelation)
-
-
 def summarise(blocks: Sequence[ArrayLike], confidence: float = 0.95) -> Summary:
     """Median of block medians with its order-statistic interval, widened for autocorrelation.
 
     Args:
-        blocks: one sequence of samples per block, each of at least one sample.
+        blocks: one sequence of samples per block, each of at least one sample, in the order of time.
         confidence: of the interval.
 
     Raises:
@@ -93,14 +79,56 @@ def summarise(blocks: Sequence[ArrayLike], confidence: float = 0.95) -> Summary:
         medians = np.median(np.stack(arrays), axis=1)  # 5 times faster than one call per block
     else:
         medians = np.array([np.median(a) for a in arrays])
-    n = len(medians)
-    rho = lag1_autocorrelation(medians)
-    n_effective = effective_size(n, rho)
-    ranks = interval_ranks(int(n_effective), confidence)
+    return summarise_medians(medians, sum(a.size for a in arrays), confidence)
+
+
+def summarise_medians(medians: ArrayLike, n_samples: int, confidence: float = 0.95) -> Summary:
+    """As :func:`summarise`, from the block medians; 0.2 ms for 500, so that it can follow every block.
+
+    The interval is the one of Hahn & Meeker with its ranks moved apart: the rank of the median among autocorrelated
+    values varies by the integrated autocorrelation time more than among independent ones
+    (:func:`ridgeline.analytical.autocorrelation.integrated_time`), and because that time is itself estimated, the normal
+    quantile gives way to Student's with as many degrees of freedom as there are effective blocks, less one. Where the
+    ranks would leave the sample there is no interval. A linear drift beyond doubt is taken out of the spread (it says
+    how the median moved, not how badly it is known), so that the interval is on the mean median over the window.
+
+    Args:
+        medians: of the blocks, in the order of time.
+        n_samples: samples in all blocks together.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    x = np.asarray(medians, dtype=np.float64)
+    n = x.size
+    if n == 0:
+        raise ValueError("no samples to summarise")
+    ordered = np.sort(x)
+    median = float(ordered[(n - 1) // 2] + ordered[n // 2]) / 2.0
+    ranks = mean_ranks(x)
+    slope = drift_per_block(x, ranks)
+    if slope:
+        level = x - slope * (np.arange(n) - (n - 1) / 2.0)
+        ordered, ranks = np.sort(level), mean_ranks(level)
+    time = integrated_time(normal_scores(ranks), detrended=bool(slope))
+    rank = _lower_rank(n, time, confidence)
     low = high = None
-    if ranks is not None:
-        ordered = np.sort(medians)
-        # Ranks of the effective sample, carried over to the full one as quantiles and rounded outwards.
-        lower = math.floor((ranks[0] - 1) / int(n_effective) * n)
-        low, high = float(ordered[lower]), float(ordered[n - 1 - lower])
-    return Summary(float(np.median(medians)), low, high, n, sum(a.size for a in arrays), rho, n_effective)
+    if rank is not None:
+        low, high = min(median, float(ordered[rank - 1])), max(median, float(ordered[n - rank]))
+    return Summary(median, low, high, n, n_samples, lag1_autocorrelation(x), n / time, slope)
+
+
+def _lower_rank(n: int, time: float, confidence: float) -> int | None:
+    """Rank (from 1) of the interval's lower end among ``n`` values with an autocorrelation time of ``time``."""
+    ranks = interval_ranks(n, confidence)
+    if ranks is None or time <= 1.0:
+        return ranks[0] if ranks else None
+    degrees = n / time - 1.0
+    if degrees < 1.0:
+        return None
+    tail = (1.0 + confidence) / 2.0
+    inflation = math.sqrt(time) * float(stdtrit(degrees, tail) / ndtri(tail))
+    centre = (n + 1) / 2.0
+    rank = math.floor(centre - inflation * (centre - ranks[0]))
+    return rank if rank >= 1 else None

@@ -7,15 +7,17 @@ of, because launches that follow each other at once are correlated.
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from typing import Protocol as Interface
 
-from ridgeline.analytical.statistics import Summary, summarise
+from ridgeline.analytical.statistics import Summary, summarise, summarise_medians
 from ridgeline.bench.devices.unit import Timer, Unwatched, Watch
+from ridgeline.bench.stopping import Progress, StopWhenNarrow
 from ridgeline.results.measurement import Conditions, LeftOutBlock
 from ridgeline.workloads.suite import Settings
 
@@ -23,8 +25,6 @@ SAMPLE_S = 100e-6
 """Shortest sample. perf_counter costs 40 to 80 ns a call here, so this keeps the clock's share under 0.1 %."""
 BLOCK_S = 20e-3
 """Shortest block: several scheduler ticks (4 ms at 250 Hz), so that one preemption is not a whole block."""
-MIN_BLOCKS = 10
-MIN_MEASURED_S = 0.2
 MOST_SAMPLES = 64
 """Samples kept in a block; short launches are grouped into longer samples instead."""
 PAUSE_S = 0.05
@@ -46,30 +46,6 @@ class Launches(Interface):
     def after_block(self) -> None:
         """Look at what the block did; not timed."""
         ...
-
-
-@dataclass(frozen=True)
-class StopWhenNarrow:
-    """Stop when there are enough blocks, enough measured time, and the interval is under its target."""
-
-    target_relative: float
-    min_blocks: int = MIN_BLOCKS
-    min_measured_s: float = MIN_MEASURED_S
-
-    def satisfied(self, summary: Summary, measured_s: float) -> bool:
-        """Whether nothing more is needed."""
-        return (
-            summary.n_blocks >= self.min_blocks
-            and measured_s >= self.min_measured_s
-            and summary.half_width_relative <= self.target_relative
-        )
-
-    def more_seconds(self, summary: Summary, elapsed_s: float) -> float:
-        """About how many more seconds the target takes, as the half-width shrinks with the root of the blocks."""
-        if math.isinf(summary.half_width_relative):
-            return elapsed_s * (2.0 * self.min_blocks / summary.n_blocks)
-        needed = summary.n_blocks * (summary.half_width_relative / self.target_relative) ** 2
-        return elapsed_s * max(0.0, max(needed, self.min_blocks) / summary.n_blocks - 1.0)
 
 
 @dataclass(frozen=True)
@@ -146,7 +122,7 @@ def measure(
         per_sample = math.ceil(per_sample * per_block / MOST_SAMPLES)
         per_block = MOST_SAMPLES
     blocks: list[tuple[float, ...]] = []
-    used: list[tuple[float, ...]] = []
+    medians: list[float] = []
     conditions: list[Conditions] = []
     left_out: list[LeftOutBlock] = []
     measured_s = 0.0
@@ -162,27 +138,31 @@ def measure(
         if observed.cause:
             left_out.append(LeftOutBlock(block=len(blocks) - 1, cause=observed.cause))
         else:
-            used.append(samples)
+            medians.append(statistics.median(samples))
             measured_s += sum(samples) * per_sample
             pause_s = PAUSE_S
-            summary = summarise(used)
-            if rule.satisfied(summary, measured_s):
-                return Timing(tuple(blocks), tuple(conditions), tuple(left_out), per_sample, summary, "")
         elapsed_s = clock() - begun
-        if elapsed_s >= settings.budget_s and len(blocks) >= 2:
-            break
+        if len(medians) >= 2:
+            summary = summarise_medians(medians, len(medians) * per_block)
+            decision = rule.decide(Progress(summary, measured_s, elapsed_s), settings.budget_s)
+            if decision.stop:
+                reason = decision.unstable_reason
+                if reason and left_out:
+                    reason += f"; {len(left_out)} of {len(blocks)} blocks left out ({_causes(left_out)})"
+                return Timing(tuple(blocks), tuple(conditions), tuple(left_out), per_sample, summary, reason)
+        elif elapsed_s >= settings.budget_s and len(blocks) >= 2:
+            reason = (
+                f"{len(left_out)} of {len(blocks)} blocks were disturbed ({_causes(left_out)}), so all of them count"
+            )
+            return Timing(tuple(blocks), tuple(conditions), (), per_sample, summarise(blocks), reason)
         if observed.cause:
             sleep(min(pause_s, max(0.0, settings.budget_s - elapsed_s)))
             pause_s = min(2.0 * pause_s, LONGEST_PAUSE_S)
-    causes = ", ".join(f"{count} by {cause}" for cause, count in Counter(b.cause for b in left_out).most_common())
-    if len(used) < 2:
-        summary = summarise(blocks)
-        reason = f"{len(left_out)} of {len(blocks)} blocks were disturbed ({causes}), so all of them count"
-        return Timing(tuple(blocks), tuple(conditions), (), per_sample, summary, reason)
-    reason = _unstable(rule, summary, elapsed_s, settings)
-    if left_out:
-        reason += f"; {len(left_out)} of {len(blocks)} blocks left out ({causes})"
-    return Timing(tuple(blocks), tuple(conditions), tuple(left_out), per_sample, summary, reason)
+
+
+def _causes(left_out: Sequence[LeftOutBlock]) -> str:
+    counts = Counter(block.cause for block in left_out)
+    return ", ".join(f"{count} by {cause}" for cause, count in counts.most_common())
 
 
 def _warm_up(launches: Launches, timer: Timer) -> float:
@@ -199,14 +179,3 @@ def _warm_up(launches: Launches, timer: Timer) -> float:
         previous = now
     launches.after_block()
     return previous
-
-
-def _unstable(rule: StopWhenNarrow, summary: Summary, elapsed_s: float, settings: Settings) -> str:
-    more = max(1, math.ceil(rule.more_seconds(summary, elapsed_s)))
-    if math.isinf(summary.half_width_relative):
-        seen = f"only {summary.n_effective:.1f} independent blocks, no interval"
-    elif summary.half_width_relative > rule.target_relative:
-        seen = f"interval is ±{summary.half_width_relative:.1%}, target ±{settings.target_relative * 100:.3g}%"
-    else:
-        seen = f"interval meets its target, but from only {summary.n_blocks} of {rule.min_blocks} blocks"
-    return f"{seen} after {elapsed_s:.1f} s; needs about {more} more seconds"

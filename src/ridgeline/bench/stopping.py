@@ -1,0 +1,194 @@
+"""When to stop measuring: small rules that each look at one thing, and the one class that puts them together.
+
+Asked after every block, a rule of the width alone would stop at the first lucky streak. So the interval counts only
+when it stands on enough blocks, enough measured time, and enough *independent* blocks; `make bench-coverage` shows that
+the interval still covers where it stops by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol as Interface
+
+from ridgeline.analytical.statistics import Summary
+
+MIN_BLOCKS = 10
+MIN_MEASURED_S = 0.5
+MIN_INDEPENDENT = 20.0
+"""Effective blocks for which an autocorrelation time can be believed. Without this rule a series with rho = 0.9 stops
+where that time is underestimated, and its interval held the truth in 79 to 92 % of runs instead of 92 to 96 %."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known after a block."""
+
+    summary: Summary
+    measured_s: float
+    """Time inside timed samples."""
+    elapsed_s: float
+    """Time since timing began, with everything between the samples."""
+
+
+class Rule(Interface):
+    """One thing that measuring waits for."""
+
+    def missing(self, progress: Progress) -> str:
+        """What is missing, a few words for people; empty when nothing is."""
+        ...
+
+    def more_seconds(self, progress: Progress) -> float:
+        """About how many more seconds it takes; 0 when nothing is missing."""
+        ...
+
+
+@dataclass(frozen=True)
+class EnoughBlocks:
+    """At least ``least`` blocks."""
+
+    least: int = MIN_BLOCKS
+
+    def missing(self, progress: Progress) -> str:
+        n = progress.summary.n_blocks
+        return f"only {n} of {self.least} blocks" if n < self.least else ""
+
+    def more_seconds(self, progress: Progress) -> float:
+        return _by_growth(progress.elapsed_s, self.least / progress.summary.n_blocks)
+
+
+@dataclass(frozen=True)
+class EnoughMeasured:
+    """At least ``least_s`` seconds inside timed samples."""
+
+    least_s: float = MIN_MEASURED_S
+
+    def missing(self, progress: Progress) -> str:
+        if progress.measured_s >= self.least_s:
+            return ""
+        return f"only {progress.measured_s:.2g} of {self.least_s:g} s measured"
+
+    def more_seconds(self, progress: Progress) -> float:
+        if progress.measured_s <= 0.0:
+            return self.least_s
+        return _by_growth(progress.elapsed_s, self.least_s / progress.measured_s)
+
+
+@dataclass(frozen=True)
+class EnoughIndependent:
+    """Blocks worth at least ``least`` independent ones."""
+
+    least: float = MIN_INDEPENDENT
+
+    def missing(self, progress: Progress) -> str:
+        n = progress.summary.n_effective
+        return f"only {n:.1f} of {self.least:g} independent blocks" if n < self.least else ""
+
+    def more_seconds(self, progress: Progress) -> float:
+        return _by_growth(progress.elapsed_s, self.least / progress.summary.n_effective)
+
+
+@dataclass(frozen=True)
+class IntervalNarrow:
+    """Half of the interval's width over the median at most ``target_relative``."""
+
+    target_relative: float
+
+    def missing(self, progress: Progress) -> str:
+        summary = progress.summary
+        if math.isinf(summary.half_width_relative):
+            return f"only {summary.n_effective:.1f} independent blocks, no interval"
+        if summary.half_width_relative > self.target_relative:
+            return f"interval is ±{summary.half_width_relative:.1%}, target ±{self.target_relative * 100:.3g}%"
+        return ""
+
+    def more_seconds(self, progress: Progress) -> float:
+        """The half-width shrinks with the root of the time; where there is none yet, time for one is all that is known."""
+        summary = progress.summary
+        if math.isinf(summary.half_width_relative):
+            return progress.elapsed_s * max(1.0, MIN_INDEPENDENT / summary.n_effective - 1.0)
+        return _by_growth(progress.elapsed_s, (summary.half_width_relative / self.target_relative) ** 2)
+
+
+@dataclass(frozen=True)
+class BudgetSpent:
+    """No time is left. Two blocks are measured all the same: one alone has no spread at all."""
+
+    budget_s: float
+
+    def met(self, progress: Progress) -> bool:
+        return progress.elapsed_s >= self.budget_s and progress.summary.n_blocks >= 2
+
+
+@dataclass(frozen=True)
+class OutOfReach:
+    """The time still needed is ``times`` the whole budget or more: another try with the same budget will not do."""
+
+    budget_s: float
+    times: float = 10.0
+
+    def met(self, more_s: float) -> bool:
+        return more_s >= self.times * self.budget_s
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do after a block."""
+
+    stop: bool
+    unstable_reason: str = ""
+    """Why the measurement is not good enough though it stops; empty when it is, or goes on."""
+
+
+@dataclass(frozen=True)
+class StopWhenNarrow:
+    """Stop when there are enough blocks, time and independent blocks, and the interval is under its target."""
+
+    target_relative: float
+    min_blocks: int = MIN_BLOCKS
+    min_measured_s: float = MIN_MEASURED_S
+    min_independent: float = MIN_INDEPENDENT
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """All that must hold; the one that people ask about first comes first."""
+        return (
+            IntervalNarrow(self.target_relative),
+            EnoughBlocks(self.min_blocks),
+            EnoughIndependent(self.min_independent),
+            EnoughMeasured(self.min_measured_s),
+        )
+
+    def satisfied(self, summary: Summary, measured_s: float) -> bool:
+        """Whether nothing more is needed."""
+        progress = Progress(summary, measured_s, measured_s)
+        return not any(rule.missing(progress) for rule in self.rules)
+
+    def more_seconds(self, progress: Progress) -> float:
+        """About how many more seconds until all rules hold; 0 when they do."""
+        return max(rule.more_seconds(progress) for rule in self.rules)
+
+    def decide(self, progress: Progress, budget_s: float) -> Decision:
+        """Stop, with or without success, or go on."""
+        if self.satisfied(progress.summary, progress.measured_s):
+            return Decision(stop=True)
+        if BudgetSpent(budget_s).met(progress):
+            return Decision(stop=True, unstable_reason=self.reason(progress, budget_s))
+        return Decision(stop=False)
+
+    def reason(self, progress: Progress, budget_s: float) -> str:
+        """One line: what is missing, and what it would take."""
+        missing = [words for rule in self.rules if (words := rule.missing(progress))]
+        more_s = self.more_seconds(progress)
+        seen = missing[0] if math.isinf(progress.summary.half_width_relative) else " and ".join(missing)
+        line = f"{seen} after {progress.elapsed_s:.1f} s; needs about {max(1, math.ceil(more_s))} more seconds"
+        if OutOfReach(budget_s).met(more_s):
+            half = progress.summary.half_width_relative
+            within = "" if math.isinf(half) else f": ±{half:.1%} is what it gives"
+            line += f", which the budget of {budget_s:g} s cannot reach{within}"
+        return line
+
+
+def _by_growth(elapsed_s: float, growth: float) -> float:
+    """Seconds until what grows with time has grown by this factor."""
+    return elapsed_s * max(0.0, growth - 1.0)
