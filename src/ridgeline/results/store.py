@@ -61,6 +61,8 @@ class RunInfo:
     device_name: str
     reason: str = ""
     """What is damaged or was set aside; one line."""
+    contributed: bool = False
+    """Whether somebody else measured it and sent it (``ridgeline store add``)."""
 
 
 def new_run_id(now: datetime | None = None) -> str:
@@ -156,8 +158,9 @@ class Store:
             state, reason = "damaged", str(error)
         m = manifest
         return RunInfo(
-            run_id, m.suite, m.created_at, state, m.planned, n_records, n_ok, m.device, m.device_name, reason
-        )
+            run_id, m.suite, m.created_at, state, m.planned, n_records, n_ok, m.device, m.device_name, reason,
+            bool(m.contributed),
+        )  # fmt: skip
 
     def create(self, manifest: RunManifest, device: Device) -> RunWriter:
         """Begin a run and own it. ``manifest.run_id`` names it (:func:`new_run_id`).
