@@ -26,7 +26,7 @@ class LaunchCounters(Fact):
     dram_bytes: float | None = Field(default=None, ge=0.0)
     """Read and written; also where the tool states only their sum."""
     l2_bytes: float | None = Field(default=None, ge=0.0)
-    """Between L1 and L2, in both directions."""
+    """Requested of L2, read and written."""
     l2_hit_percent: float | None = Field(default=None, ge=0.0, le=100.0)
     occupancy_percent: float | None = Field(default=None, ge=0.0, le=100.0)
     """Warps that were resident, of the most that can be (achieved occupancy)."""
@@ -62,6 +62,8 @@ class Counters(StoredRecord):
     implementation: str
     problem: dict[str, int | float | bool | str]
     problem_label: str
+    device: str
+    """Id of the device that the joined measurement ran on."""
     calls: int = Field(ge=1)
     """Calls of the implementation that the profile covers."""
     notes: tuple[str, ...] = ()

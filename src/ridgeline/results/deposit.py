@@ -20,7 +20,7 @@ from ridgeline.results.columns import to_parquet
 from ridgeline.results.durable import StoreError, storage_error, sync_folder, write_durably
 from ridgeline.results.record import Record
 from ridgeline.results.run import RunManifest
-from ridgeline.results.store import Store
+from ridgeline.results.store import RUN_ID, Store
 from ridgeline.results.writer import DEVICE, MANIFEST, RECORDS
 
 INCOMING = ".incoming-"
@@ -38,6 +38,8 @@ def deposit(store: Store, manifest: RunManifest, records: Sequence[Record], devi
     Raises:
         StoreError: where the run is there already or the store cannot be written; the store is then as it was.
     """
+    if not RUN_ID.fullmatch(manifest.run_id):  # it becomes a folder: it may come from somebody else's file
+        raise StoreError(f"{manifest.run_id!r}: not a run id: use letters, digits, '.', '_' and '-'")
     runs = store.path / "runs"
     place = runs / manifest.run_id
     parquet = to_parquet(list(records), str(place))

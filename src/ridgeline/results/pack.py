@@ -25,7 +25,7 @@ from ridgeline.results.deposit import deposit
 from ridgeline.results.durable import StoreError, one_line, storage_error, write_durably
 from ridgeline.results.record import Record, RecordError, record_from_dict
 from ridgeline.results.run import RunManifest
-from ridgeline.results.store import Store
+from ridgeline.results.store import RUN_ID, Store
 
 FORMAT = "ridgeline-run"
 FORMAT_VERSION = 1
@@ -102,6 +102,8 @@ def read_packed(path: Path) -> Packed:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise StoreError(f"{path}: run.json: {where}: {first['msg']}") from None
+    if not RUN_ID.fullmatch(manifest.run_id):
+        raise StoreError(f"{path}: run.json: {manifest.run_id!r} is not a run id")
     device = None
     if "device.json" in parts:
         try:

@@ -37,7 +37,7 @@ __all__ = ["DEFAULT_STORE", "RunInfo", "RunWriter", "SetAside", "Store", "StoreE
 
 DEFAULT_STORE = ".ridgeline"
 VARIABLE = "RIDGELINE_STORE"
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LOCK_WAIT_S = 0.3
 """A reader that looks whether a run is alive holds its lock for microseconds; a writer waits that out."""
 
@@ -91,7 +91,7 @@ class Store:
             if not self._runs.exists() and (not self.path.exists() or self.path.is_dir()):
                 return []
             with os.scandir(self._runs) as entries:
-                names = [e.name for e in entries if _RUN_ID.fullmatch(e.name) and e.is_dir()]
+                names = [e.name for e in entries if RUN_ID.fullmatch(e.name) and e.is_dir()]
         except OSError as error:
             raise storage_error(self.path, error) from None
         return sorted((name for name in names if self._has_content(self._runs / name)), reverse=True)
@@ -169,7 +169,7 @@ class Store:
             StoreError: where the store cannot be written or the run is there already.
         """
         folder = self._runs / manifest.run_id
-        if not _RUN_ID.fullmatch(manifest.run_id):
+        if not RUN_ID.fullmatch(manifest.run_id):
             raise StoreError(f"{manifest.run_id!r}: not a run id: use letters, digits, '.', '_' and '-'")
         try:
             self._runs.mkdir(parents=True, exist_ok=True)
