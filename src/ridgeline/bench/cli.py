@@ -9,6 +9,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ridgeline.bench.store_commands import store_app
+
 EXIT_BAD_INPUT = 2
 EXIT_ERROR = 4
 NATIVE = ("stream", "fma")
@@ -24,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(store_app, name="store")
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Folder of results (default: $RIDGELINE_STORE, then .ridgeline).")

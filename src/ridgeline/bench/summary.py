@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ridgeline.bench.other_kinds import other_rows, print_other_kinds
 from ridgeline.results import views
 from ridgeline.results.store import Store
 
@@ -22,7 +23,8 @@ PLAIN_WIDTH = 200
 def print_json(store: Store, run_id: str | None) -> None:
     """Every stored and derived column of every record; damaged data is named on standard error."""
     _warn_set_aside(store, run_id)
-    print(json.dumps(views.rows(store, run_id), indent=1, allow_nan=False))
+    rows = views.rows(store, run_id) + other_rows(store, run_id)
+    print(json.dumps(rows, indent=1, allow_nan=False))
 
 
 def print_summary(store: Store, run_id: str | None, closing: bool = False) -> None:
@@ -30,6 +32,8 @@ def print_summary(store: Store, run_id: str | None, closing: bool = False) -> No
     _warn_set_aside(store, run_id)
     rows = views.rows(store, run_id)
     console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
+    if print_other_kinds(store, run_id, rows, console) and not rows:
+        return
     if not rows:
         console.print(f"No records in {store.path}. Measure some: ridgeline run quick")
         return

@@ -155,7 +155,7 @@ def _read(path: Path, columns: list[str] | None) -> Any:
                     "upgrade ridgeline"
                 )
             return file.read(columns=columns)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # the latter for a footer whose names are no text
         raise StoreError(f"{path}: damaged: {one_line(error)}") from None
     except OSError as error:
         if error.errno is None:  # pyarrow raises a bare OSError for pages that do not decode

@@ -6,13 +6,19 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ridgeline.results.counters import Counters
 from ridgeline.results.fact import SCHEMA_VERSION, StoredRecord
+from ridgeline.results.imported import Imported
 from ridgeline.results.measurement import Measurement
 
 Record = StoredRecord
 """A record of any kind of :data:`KINDS`."""
 
-KINDS: dict[str, type[StoredRecord]] = {"measurement": Measurement}
+KINDS: dict[str, type[StoredRecord]] = {
+    "measurement": Measurement,
+    "imported": Imported,
+    "counters": Counters,
+}
 """A further kind is a further class here, told apart by ``kind``."""
 
 

@@ -27,3 +27,7 @@ class RunManifest(BaseModel):
     device_name: str
     environment: dict[str, str]
     """Versions of the software and facts of the host, by allow-list."""
+    contributed: str = ""
+    """Digest of the packed file's content, where somebody else measured this run and sent it; empty for our own."""
+    imported: str = ""
+    """The tool whose file this run was read from; empty for what Ridgeline measured."""

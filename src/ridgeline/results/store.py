@@ -37,7 +37,7 @@ __all__ = ["DEFAULT_STORE", "RunInfo", "RunWriter", "SetAside", "Store", "StoreE
 
 DEFAULT_STORE = ".ridgeline"
 VARIABLE = "RIDGELINE_STORE"
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LOCK_WAIT_S = 0.3
 """A reader that looks whether a run is alive holds its lock for microseconds; a writer waits that out."""
 
@@ -61,6 +61,8 @@ class RunInfo:
     device_name: str
     reason: str = ""
     """What is damaged or was set aside; one line."""
+    contributed: bool = False
+    """Whether somebody else measured it and sent it (``ridgeline store add``)."""
 
 
 def new_run_id(now: datetime | None = None) -> str:
@@ -89,7 +91,7 @@ class Store:
             if not self._runs.exists() and (not self.path.exists() or self.path.is_dir()):
                 return []
             with os.scandir(self._runs) as entries:
-                names = [e.name for e in entries if _RUN_ID.fullmatch(e.name) and e.is_dir()]
+                names = [e.name for e in entries if RUN_ID.fullmatch(e.name) and e.is_dir()]
         except OSError as error:
             raise storage_error(self.path, error) from None
         return sorted((name for name in names if self._has_content(self._runs / name)), reverse=True)
@@ -156,8 +158,9 @@ class Store:
             state, reason = "damaged", str(error)
         m = manifest
         return RunInfo(
-            run_id, m.suite, m.created_at, state, m.planned, n_records, n_ok, m.device, m.device_name, reason
-        )
+            run_id, m.suite, m.created_at, state, m.planned, n_records, n_ok, m.device, m.device_name, reason,
+            bool(m.contributed),
+        )  # fmt: skip
 
     def create(self, manifest: RunManifest, device: Device) -> RunWriter:
         """Begin a run and own it. ``manifest.run_id`` names it (:func:`new_run_id`).
@@ -166,7 +169,7 @@ class Store:
             StoreError: where the store cannot be written or the run is there already.
         """
         folder = self._runs / manifest.run_id
-        if not _RUN_ID.fullmatch(manifest.run_id):
+        if not RUN_ID.fullmatch(manifest.run_id):
             raise StoreError(f"{manifest.run_id!r}: not a run id: use letters, digits, '.', '_' and '-'")
         try:
             self._runs.mkdir(parents=True, exist_ok=True)

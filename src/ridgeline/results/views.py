@@ -23,6 +23,7 @@ from ridgeline.analytical.work import Work
 from ridgeline.results.durable import SetAside, StoreError
 from ridgeline.results.measurement import Measurement, RoofBeside, Status
 from ridgeline.results.store import Store
+from ridgeline.results.views_counters import COUNTER_NAMES, COUNTER_NUMBERS, all_counters, join_counters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +49,11 @@ NUMBERS = (
     "roof_fraction_high",
     "physical_bound_s",
     "speed_ratio_to_baseline",
+    *COUNTER_NUMBERS,
 )
 """Derived columns that are numbers; seconds, operations, bytes, and their quotients."""
 
-NAMES = ("level", "bound", "above_measured_roof")
+NAMES = ("level", "bound", "above_measured_roof", *COUNTER_NAMES)
 """Derived columns that are names or yes/no."""
 
 COLUMNS = (*Measurement.model_fields, *PLACED, *NUMBERS, *NAMES)
@@ -115,6 +117,7 @@ def _rows(store: Store, run: str | None) -> tuple[list[dict[str, Any]], list[Set
             set_aside += problem
         derived.append(_derive(record, works, roofs[record.run_id]))
     _compare(derived)
+    join_counters(derived, all_counters(store) if derived else ())
     return derived, set_aside
 
 

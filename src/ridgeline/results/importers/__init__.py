@@ -1,0 +1,1 @@
+"""Reading what other tools measured: timings of their own, and counters to stand beside ours."""
