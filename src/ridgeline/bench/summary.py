@@ -11,7 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ridgeline.bench.compare_report import comparison_table, comparisons
 from ridgeline.results import views
+from ridgeline.results.comparison import derived
 from ridgeline.results.store import Store
 
 STATUS_STYLE = {"ok": "green", "unstable": "yellow", "unsupported": "dim"}
@@ -22,7 +24,8 @@ PLAIN_WIDTH = 200
 def print_json(store: Store, run_id: str | None) -> None:
     """Every stored and derived column of every record; damaged data is named on standard error."""
     _warn_set_aside(store, run_id)
-    print(json.dumps(views.rows(store, run_id), indent=1, allow_nan=False))
+    rows = [*views.rows(store, run_id), *map(derived, comparisons(store, run_id))]
+    print(json.dumps(rows, indent=1, allow_nan=False))
 
 
 def print_summary(store: Store, run_id: str | None, closing: bool = False) -> None:
@@ -30,6 +33,11 @@ def print_summary(store: Store, run_id: str | None, closing: bool = False) -> No
     _warn_set_aside(store, run_id)
     rows = views.rows(store, run_id)
     console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
+    compared = comparisons(store, run_id)
+    if compared:
+        console.print(comparison_table(compared))
+    if not rows and compared:
+        return
     if not rows:
         console.print(f"No records in {store.path}. Measure some: ridgeline run quick")
         return

@@ -6,13 +6,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ridgeline.results.comparison import Comparison
 from ridgeline.results.fact import SCHEMA_VERSION, StoredRecord
 from ridgeline.results.measurement import Measurement
 
 Record = StoredRecord
 """A record of any kind of :data:`KINDS`."""
 
-KINDS: dict[str, type[StoredRecord]] = {"measurement": Measurement}
+KINDS: dict[str, type[StoredRecord]] = {"measurement": Measurement, "comparison": Comparison}
 """A further kind is a further class here, told apart by ``kind``."""
 
 
