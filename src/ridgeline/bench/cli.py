@@ -78,11 +78,21 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ridgeline.analytical.problem import ProblemError
     from ridgeline.bench.devices.unit import UnitError
     from ridgeline.kernels.registry import RegistryError
+    from ridgeline.results.comparison import ComparisonError
     from ridgeline.results.record import RecordError
     from ridgeline.results.store import StoreError
     from ridgeline.workloads.suite import SuiteError
 
-    return DeviceError, ProblemError, RecordError, RegistryError, StoreError, SuiteError, UnitError
+    return (
+        ComparisonError,
+        DeviceError,
+        ProblemError,
+        RecordError,
+        RegistryError,
+        StoreError,
+        SuiteError,
+        UnitError,
+    )
 
 
 def _refuse(reason: object) -> NoReturn:
@@ -236,6 +246,38 @@ def show(
         print_json(opened, run_id)
     else:
         print_summary(opened, run_id)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="OPERATOR/IMPLEMENTATION[@REVISION], or a run id.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same kind; the verdict is about B.")],
+    problem: Annotated[
+        str | None, typer.Option(help="m=512,n=512,k=512,precision=float32 (default: --suite's).")
+    ] = None,
+    suite: Annotated[str, typer.Option(help="Suite whose problems to compare on.")] = "quick",
+    cache: Annotated[str, typer.Option(help="cold or warm.")] = "warm",
+    threads: Annotated[int | None, typer.Option(help="Threads a kernel may use (default: all).")] = None,
+    seconds: Annotated[float, typer.Option(help="Longest measuring, for each problem.")] = 5.0,
+    margin: Annotated[float, typer.Option(help="Relative difference up to which times are the same.")] = 0.02,
+    confidence: Annotated[float, typer.Option(help="That all intervals of one comparison hold.")] = 0.99,
+    across_environments: Annotated[bool, typer.Option(help="Compare runs of different environments, marked.")] = False,
+    device: DeviceOption = None,
+    store: StoreOption = None,
+    with_folders: WithOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say whether B is faster, slower or the same as A: kernels, revisions of one, or two stored runs.
+
+    Exit code 0: same or faster, 1: slower, 2: refused, 3: unclear, 4: error.
+    """
+    from ridgeline.bench.compare_command import Request, run_command
+    from ridgeline.results.store import Store
+
+    request = Request(
+        a, b, problem, suite, cache, threads, seconds, margin, confidence, across_environments, json, device
+    )  # fmt: skip
+    run_command(request, Store(store), lambda: _load_kernels(with_folders))
 
 
 @app.command(name="list")

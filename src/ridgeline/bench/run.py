@@ -79,8 +79,13 @@ def _manifest(plan: Plan, unit: Unit) -> RunManifest:
         created_at=now_utc(),
         device=unit.device.id,
         device_name=unit.device.name,
-        environment=environment() | {f"unit.{name}": value for name, value in unit.facts().items()},
+        environment=unit_environment(unit),
     )
+
+
+def unit_environment(unit: Unit) -> dict[str, str]:
+    """Versions, facts of the host and of the unit, by name."""
+    return environment() | {f"unit.{name}": value for name, value in unit.facts().items()}
 
 
 @contextlib.contextmanager

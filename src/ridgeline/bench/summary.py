@@ -11,8 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ridgeline.bench.compare_report import comparison_table, comparisons
 from ridgeline.bench.other_kinds import other_rows, print_other_kinds
 from ridgeline.results import views
+from ridgeline.results.comparison import derived
 from ridgeline.results.store import Store
 
 STATUS_STYLE = {"ok": "green", "unstable": "yellow", "unsupported": "dim"}
@@ -23,7 +25,7 @@ PLAIN_WIDTH = 200
 def print_json(store: Store, run_id: str | None) -> None:
     """Every stored and derived column of every record; damaged data is named on standard error."""
     _warn_set_aside(store, run_id)
-    rows = views.rows(store, run_id) + other_rows(store, run_id)
+    rows = [*views.rows(store, run_id), *other_rows(store, run_id), *map(derived, comparisons(store, run_id))]
     print(json.dumps(rows, indent=1, allow_nan=False))
 
 
@@ -32,7 +34,10 @@ def print_summary(store: Store, run_id: str | None, closing: bool = False) -> No
     _warn_set_aside(store, run_id)
     rows = views.rows(store, run_id)
     console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
-    if print_other_kinds(store, run_id, rows, console) and not rows:
+    compared = comparisons(store, run_id)
+    if compared:
+        console.print(comparison_table(compared))
+    if (print_other_kinds(store, run_id, rows, console) or compared) and not rows:
         return
     if not rows:
         console.print(f"No records in {store.path}. Measure some: ridgeline run quick")

@@ -74,7 +74,7 @@ class _Runner:
                 fields = self._measure_callable(request)
             else:
                 load([Path(folder) for folder in request["with"]])
-                fields = self._measure(request)
+                fields = self._compare(request) if request.get("task") == "compare" else self._measure(request)
         except Unsupported as error:
             fields = {"status": "unsupported", "reason": str(error)}
         except IncorrectError as error:
@@ -88,6 +88,11 @@ class _Runner:
             refused = "can't allocate memory" in text or "out of memory" in text.lower()
             fields = {"status": "out_of_memory" if refused else "crashed", "reason": one_line(error)}
         self._send("result", **fields)
+
+    def _compare(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        from ridgeline.bench.contest import compare
+
+        return compare(request, lambda name: self._send("phase", name=name))
 
     def _measure(self, request: Mapping[str, Any]) -> dict[str, Any]:
         import torch

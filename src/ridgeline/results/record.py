@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ridgeline.results.comparison import Comparison
 from ridgeline.results.counters import Counters
 from ridgeline.results.fact import SCHEMA_VERSION, StoredRecord
 from ridgeline.results.imported import Imported
@@ -16,6 +17,7 @@ Record = StoredRecord
 
 KINDS: dict[str, type[StoredRecord]] = {
     "measurement": Measurement,
+    "comparison": Comparison,
     "imported": Imported,
     "counters": Counters,
 }
