@@ -7,18 +7,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-import ridgeline
-
-SOURCE = Path(ridgeline.__file__).resolve().parents[1]
-COMMAND = [sys.executable, "-m", "ridgeline.bench.cli"]
-LIMIT_S = 300.0
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+from ridgeline_process import COMMAND, LIMIT_S, SOURCE, Run
 
 
 @pytest.fixture(scope="session")

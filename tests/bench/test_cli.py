@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import COMMAND, Run
+from ridgeline_process import COMMAND, Run
 
 from ridgeline.results.measurement import Measurement
 
@@ -39,7 +39,7 @@ BAD_SUITES = {
     "unknown implementation": (HEAD + GEMM.replace("torch", "tosh"), "unknown implementation 'tosh' of gemm: one of "),
     "too large": (
         HEAD + GEMM.replace("m = 2, n = 16, k = 16", "m = 9000000, n = 9000000, k = 16"),
-        "needs 324001.2 GB, this machine has ",
+        "needs 324001.2 GB, this unit has ",
     ),
     "nothing": (HEAD, "suite.toml: nothing to measure"),
 }
@@ -175,7 +175,7 @@ def test_a_damaged_run_is_one_line(ridgeline_command: Run, measured: Path, tmp_p
     store = tmp_path / "store"
     shutil.copytree(measured, store)
     run = damage(store, how)
-    part = "newer than this Ridgeline reads (1): upgrade ridgeline" if "newer" in how else "records.parquet: "
+    part = "newer than this Ridgeline reads (2): upgrade ridgeline" if "newer" in how else "records.parquet: "
     said = refused(ridgeline_command("show", run, "--store", store))
     assert part in said
     assert run in said
@@ -253,7 +253,7 @@ def test_doctor_as_json_and_as_a_table(ridgeline_command: Run) -> None:
 
 def test_the_schema_of_a_record(ridgeline_command: Run) -> None:
     schema = json.loads(ridgeline_command("show", "--schema").stdout)
-    assert set(schema["properties"]) == set(Measurement.model_fields)
+    assert set(schema["$defs"]["Measurement"]["properties"]) == set(Measurement.model_fields)
 
 
 def test_help_is_light(environment: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import Run
+from ridgeline_process import Run
 
 KERNELS = Path(__file__).parent / "faulty_kernels"
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SOURCE, Run
+from ridgeline_process import SOURCE, Run
 
 import ridgeline
 from ridgeline.analytical.device import Bandwidth, Device, MemoryLevel, Source

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import SOURCE
+from ridgeline_process import SOURCE
 
 from ridgeline.bench.devices.cpu import detect
 from ridgeline.bench.plan import Plan, make_plan

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import COMMAND, LIMIT_S
+from ridgeline_process import COMMAND, LIMIT_S
 
 from ridgeline.results.record import Record
 from ridgeline.results.store import Store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import traceback
 from pathlib import Path
@@ -77,6 +78,7 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ridgeline.analytical.device import DeviceError
     from ridgeline.analytical.problem import ProblemError
     from ridgeline.bench.devices.unit import UnitError
+    from ridgeline.bench.energy.source import MeterError
     from ridgeline.kernels.registry import RegistryError
     from ridgeline.results.comparison import ComparisonError
     from ridgeline.results.record import RecordError
@@ -86,6 +88,7 @@ def _refusals() -> tuple[type[Exception], ...]:
     return (
         ComparisonError,
         DeviceError,
+        MeterError,
         ProblemError,
         RecordError,
         RegistryError,
@@ -107,15 +110,22 @@ def run(
     with_folders: WithOption = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Operator to keep; repeatable.")] = None,
     device: DeviceOption = None,
+    meter: Annotated[
+        str | None, typer.Option(help="Energy meter: auto, none, nvml, rapl, zeus, replay:FILE (default: the suite's).")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure a suite. The same command continues an unfinished run."""
     from ridgeline.bench.devices.choose import choose_unit
+    from ridgeline.bench.energy.choose import check_meter
     from ridgeline.bench.plan import make_plan
     from ridgeline.bench.roofs import roof_cases
     from ridgeline.workloads.suite import load_suite
 
     loaded = load_suite(suite)
+    if meter is not None:
+        loaded = dataclasses.replace(loaded, settings=loaded.settings.model_copy(update={"meter": meter}))
+    check_meter(loaded.settings.meter)
     folders = _load_kernels(with_folders)
     unit = choose_unit(device)
     if unit.torch_device == "cpu" and (loaded.roofs or any(c.problem.operator in NATIVE for c in loaded.cases)):

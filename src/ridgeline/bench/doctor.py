@@ -16,7 +16,6 @@ import psutil
 
 from ridgeline.bench.devices.cpu import available_threads, detect
 from ridgeline.bench.environment import package_versions
-from ridgeline.bench.meter import energy_reason
 
 State = Literal["ok", "missing", "warning"]
 
@@ -112,9 +111,17 @@ def _nvml() -> Finding:
 
 
 def _energy() -> Finding:
-    reason = energy_reason()
-    remedy = reason.partition(": ")[2] if "only root" in reason else "measure on bare metal with RAPL, or on a GPU"
-    return Finding("energy meter", "missing", reason, remedy)
+    from ridgeline.bench.energy.choose import meters_seen
+
+    seen = meters_seen()
+    working = [f"{meter.meter} ({meter.scope})" for meter in seen if not meter.reason]
+    missing = "; ".join(f"{meter.meter}: {meter.reason}" for meter in seen if meter.reason)
+    if working:
+        return Finding("energy meter", "ok", ", ".join(working) + (f"; {missing}" if missing else ""))
+    granted = [meter.reason.partition(": ")[2] for meter in seen if "sudo " in meter.reason]
+    return Finding(
+        "energy meter", "missing", missing, granted[0] if granted else "measure on bare metal with RAPL, or on a GPU"
+    )
 
 
 def _noise() -> Finding:

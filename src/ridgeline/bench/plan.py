@@ -143,7 +143,7 @@ def make_plan(
         need, have = entry.problem.footprint_bytes(), unit.device.main_memory.capacity_bytes
         if need > have:
             raise SuiteError(
-                f"{entry.where}: {entry.problem.label}: needs {need / 1e9:.1f} GB, {unit.device.name} has "
+                f"{entry.where}: {entry.problem.label}: needs {need / 1e9:.1f} GB, this unit has "
                 f"{have / 1e9:.1f} GB: make the shape smaller"
             )
         cases += [

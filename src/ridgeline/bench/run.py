@@ -18,7 +18,6 @@ from ridgeline.analytical.roofline import IMPOSSIBLE_MARGIN, bound
 from ridgeline.analytical.statistics import summarise
 from ridgeline.bench.devices.unit import Unit
 from ridgeline.bench.environment import environment
-from ridgeline.bench.meter import energy_reason
 from ridgeline.bench.plan import Case, Plan
 from ridgeline.bench.roofs import SETTINGS as ROOF_SETTINGS
 from ridgeline.bench.roofs import ceilings_from, probes_for
@@ -153,7 +152,6 @@ class _Runner:
         fields = dict(outcome.fields)
         if fields["status"] in ("ok", "unstable"):
             fields |= self._judge(case, fields)
-            fields["energy_reason"] = energy_reason()
         return Measurement(
             record_id=secrets.token_hex(8),
             run_id=self._writer.run_id,

@@ -108,14 +108,16 @@ def _case_table(rows: list[dict[str, Any]]) -> Table:
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     last = ""
-    for row in sorted(rows, key=lambda r: (r["operator"], r["problem_label"], r["cache"], r["implementation"])):
+    sweep = len({row["threads"] for row in rows}) > 1
+    order = ("operator", "problem_label", "cache", "threads", "implementation", "process")
+    for row in sorted(rows, key=lambda r: tuple(r[key] for key in order)):
         if last and row["operator"] != last:
             table.add_section()
         table.add_row(
             row["operator"] if row["operator"] != last else "",
             row["implementation"],
             row["problem_label"],
-            row["cache"],
+            row["cache"] + (f", {row['threads']} thr" if sweep else ""),
             time_text(row["median_s"]),
             _half_width(row),
             _scaled(row["flop_per_s"]),

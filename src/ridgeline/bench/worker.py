@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    from ridgeline.analytical.problem import Problem
     from ridgeline.bench.devices.unit import Session
+    from ridgeline.bench.energy.meter import EnergyMeter, Work
+    from ridgeline.workloads.suite import Settings
 
 PR_SET_PDEATHSIG = 1
 
@@ -55,6 +58,7 @@ class _Runner:
         self._events = events
         self._probes: dict[str, Any] = {}
         self._sessions: dict[str, Session] = {}
+        self._meters: dict[str, EnergyMeter] = {}
 
     def _send(self, event: str, **values: Any) -> None:
         self._events.write(json.dumps({"event": event, **values}) + "\n")
@@ -126,6 +130,14 @@ class _Runner:
         timing = measure(launches, session.timer, settings, session.watch, session.clock, session.sleep)
         for probe in request["beside"]:
             beside[probe["limit"]] += self._probe(session, probe)
+        self._send("phase", name="energy")
+        energy = self._energy(session, request["unit"], settings).measure(
+            launches.launch,
+            timing.summary.median,
+            work=_per_launch(problem),
+            budget_s=settings.energy_budget_s,
+            synchronize=session.synchronize,
+        )
         self._send("phase", name="profile")
         profiled = session.profile(launches.launch)
         self._send("phase", name="check again")
@@ -136,6 +148,8 @@ class _Runner:
             "working_set_bytes": problem.footprint_bytes(),
             "peak_device_memory_bytes": session.peak_memory_bytes(),
             "roofs_beside": [{"limit": limit, "values_per_s": values} for limit, values in beside.items()],
+            "energy": energy.model_dump(mode="json"),
+            "energy_reason": energy.reason,
             **profiled,
             **checker.facts(),
         }
@@ -164,6 +178,17 @@ class _Runner:
         settings = Settings.model_validate(request["settings"])
         return time_in(session, CallableLaunches(function, arguments), settings).to_fields()
 
+    def _energy(self, session: Session, spec: str, settings: Settings) -> EnergyMeter:
+        """The meter of a unit; it keeps what it has learnt about the sensor and the idle baseline."""
+        from ridgeline.bench.energy.choose import choose_source
+        from ridgeline.bench.energy.meter import EnergyMeter
+
+        key = f"{spec} {settings.meter}"
+        if key not in self._meters:
+            source = choose_source(settings.meter, session.card_uuid, clock=session.clock)
+            self._meters[key] = EnergyMeter(source, clock=session.clock, sleep=session.sleep)
+        return self._meters[key]
+
     def _session(self, spec: str) -> Session:
         from ridgeline.bench.devices.choose import choose_unit
 
@@ -178,6 +203,13 @@ class _Runner:
         if key not in self._probes:
             self._probes[key] = RoofProbe(probe, session)
         return list(self._probes[key].rates())
+
+
+def _per_launch(problem: Problem) -> Work:
+    from ridgeline.bench.energy.meter import Work
+
+    work = problem.expected_work()
+    return Work(float(work.flop) or None, float(work.bytes) or None)
 
 
 if __name__ == "__main__":

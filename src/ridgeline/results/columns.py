@@ -43,9 +43,11 @@ def _fields(model: type[BaseModel]) -> dict[str, pa.DataType]:
 
 
 def _type(annotation: Any) -> pa.DataType:
-    """The Parquet type of a field: structs for fixed parts, lists for tuples, JSON text for mappings."""
+    """The Parquet type of a field: structs for fixed parts, lists for tuples, JSON text for what holds mappings."""
     import pyarrow as pa
 
+    if _holds_mapping(annotation):
+        return pa.string()
     scalars = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
     if annotation in scalars:
         return scalars[annotation]
@@ -57,8 +59,6 @@ def _type(annotation: Any) -> pa.DataType:
         return _type(inner)
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
         return pa.list_(_type(arguments[0]))
-    if origin is dict:
-        return pa.string()
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return pa.struct(_fields(annotation))
     raise TypeError(f"no Parquet type for {annotation}")
@@ -66,8 +66,16 @@ def _type(annotation: Any) -> pa.DataType:
 
 @cache
 def _mappings(model: type[BaseModel]) -> tuple[str, ...]:
-    """Mappings whose keys differ from record to record: as structs they would make files of different columns."""
-    return tuple(name for name, field in model.model_fields.items() if get_origin(field.annotation) is dict)
+    """Fields that hold mappings, whose keys differ from record to record: structs would make files of other columns."""
+    return tuple(name for name, field in model.model_fields.items() if _holds_mapping(field.annotation))
+
+
+def _holds_mapping(annotation: Any) -> bool:
+    if get_origin(annotation) is dict:
+        return True
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(_holds_mapping(field.annotation) for field in annotation.model_fields.values())
+    return get_origin(annotation) is not Literal and any(map(_holds_mapping, get_args(annotation)))
 
 
 def to_parquet(records: list[Record], origin: str) -> bytes:
@@ -87,7 +95,7 @@ def to_parquet(records: list[Record], origin: str) -> bytes:
         if unknown:
             raise StoreError(f"{origin}: no column for {', '.join(sorted(unknown))}: add its kind to record.KINDS")
         for name in _mappings(type(record)):
-            row[name] = json.dumps(row[name], allow_nan=False)
+            row[name] = None if row[name] is None else json.dumps(row[name], allow_nan=False)
     sink = pa.BufferOutputStream()
     try:
         table = pa.Table.from_pylist(rows, schema=columns)
@@ -114,7 +122,7 @@ def read_parquet(path: Path) -> list[Record]:
             # Columns of other kinds are empty here; one that is none of ours was written by a newer schema or by hand.
             row = {key: value for key, value in row.items() if value is not None or key in model.model_fields}
             for name in _mappings(model):
-                if name in row:
+                if row.get(name) is not None:
                     row[name] = json.loads(row[name])
             row = {key: value for key, value in row.items() if value is not None or _takes_none(model, key)}
             records.append(record_from_dict(row, f"{path}: row {number}"))

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ridgeline.results.energy import EnergyFacts
 from ridgeline.results.fact import Fact, StoredRecord
 
 Status = Literal["ok", "unsupported", "incorrect", "impossible", "unstable", "out_of_memory", "timeout", "crashed"]
@@ -147,8 +148,10 @@ class Measurement(StoredRecord):
     """Kernels that one launch put on the GPU, from the profiler."""
     roofs_beside: tuple[RoofBeside, ...] = ()
     interference: Interference = Interference()
+    energy: EnergyFacts | None = None
+    """Energy of one launch with its intervals, or the meter's reason for having none."""
     energy_j: float | None = None
-    """Joules per launch, gross; ``None`` where no meter gave it."""
+    """Joules per launch, gross: schema 1, and derived from ``energy`` when a record is read."""
     energy_reason: str = ""
     """Why there is no energy figure."""
 
@@ -174,7 +177,8 @@ class Measurement(StoredRecord):
                 raise ValueError("every block is left out: that is no measurement")
         elif self.samples_s:
             raise ValueError(f"status {self.status} must not carry samples")
-        if self.energy_j is None and not self.energy_reason and self.status in TIMED:
+        measured = self.energy_j is not None or (self.energy is not None and self.energy.gross_j is not None)
+        if not measured and not self.energy_reason and self.status in TIMED:
             raise ValueError("a missing energy figure needs its reason")
         return self
 

@@ -207,6 +207,7 @@ def _derive(record: Measurement, works: _Works, roofs: _Roofs) -> dict[str, Any]
         intensity = float(work.intensity_flop_per_byte)
         row["intensity_flop_per_byte"] = intensity if math.isfinite(intensity) else None
     _derive_times(row, record)
+    _derive_energy(row, record)
     _derive_level(row, record, known[0] if known else None, roofs)
     if known is not None and row["level"] is not None:
         _derive_roofs(row, record, known[1], roofs)
@@ -221,6 +222,25 @@ def _derive_times(row: dict[str, Any], record: Measurement) -> None:
     row["n_blocks"], row["n_samples"], row["autocorrelation"] = s.n_blocks, s.n_samples, s.autocorrelation
     if row["flop"] is not None:
         row["flop_per_s"], row["bytes_per_s"] = row["flop"] / s.median, row["bytes"] / s.median
+
+
+def _derive_energy(row: dict[str, Any], record: Measurement) -> None:
+    facts = record.energy
+    if facts is None:
+        return
+    row["energy_quality"] = facts.quality
+    if facts.gross_j is not None:
+        row["energy_j"], row["energy_low_j"], row["energy_high_j"] = (
+            facts.gross_j.value, facts.gross_j.low, facts.gross_j.high,
+        )  # fmt: skip
+    for name, figure in (
+        ("energy_net_j", facts.net_j),
+        ("power_w", facts.power_w),
+        ("energy_per_flop_j", facts.j_per_flop),
+        ("energy_per_byte_j", facts.j_per_byte),
+        ("energy_delay_js", facts.edp_js),
+    ):
+        row[name] = None if figure is None else figure.value
 
 
 def _derive_level(row: dict[str, Any], record: Measurement, problem: Problem | None, roofs: _Roofs) -> None:

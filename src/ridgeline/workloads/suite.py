@@ -37,6 +37,10 @@ class Settings(BaseModel):
     """Seconds after which a case is killed."""
     memory_limit_bytes: float | None = Field(default=None, gt=0.0)
     """Resident size at which a case is killed; by default three quarters of the memory that is free at the start."""
+    meter: str = "auto"
+    """Energy meter: `auto`, `none`, `nvml`, `rapl`, `zeus` or `replay:FILE`."""
+    energy_budget_s: float = Field(default=10.0, gt=0.0)
+    """Seconds of energy windows of a case, where there is a meter."""
     processes: int = Field(default=1, ge=1)
     """Fresh processes in which every case is measured."""
 
