@@ -22,7 +22,7 @@ ASSUMED_CLOCK_HZ = 2.0e9
 """Clock by which a hold is turned into cycles where the card does not tell its own: as fast as any, so that the hold is
 not too short; a slower card holds longer."""
 _LOST = re.compile(
-    r"GPU is lost|fallen off the bus|no CUDA-capable device|devices? (?:is|are|\(s\)).*unavailable|"
+    r"GPU is lost|fallen off the bus|no CUDA-capable device|busy or unavailable|"
     r"ECC error|driver shutting down|system not yet initialized|hipErrorNoDevice",
     re.IGNORECASE,
 )
@@ -168,6 +168,8 @@ def open_cuda(argument: str) -> CudaSession:
     from ridgeline.bench.devices.cuda import parse
 
     index, kind = parse(argument)
+    if not torch.cuda.is_available():
+        raise UnitError(f"cuda:{argument}: torch {torch.__version__} finds no card that it can use")
     try:
         torch.cuda.set_device(int(index or 0))
         properties = torch.cuda.get_device_properties(int(index or 0))
