@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import bandwidth, blocks, make_device, make_manifest, make_measurement, make_store
+from synthetic import SHEET, bandwidth, blocks, make_device, make_manifest, make_measurement, make_store, rate
 
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.statistics import summarise
@@ -228,3 +228,21 @@ def test_five_thousand_records(tmp_path: Path) -> None:
     assert len(rows(store)) == 5000
     # Seconds of CPU time, so that other work on the machine does not fail it; more than half is `summarise`.
     assert time.process_time() - start < 6.0
+
+
+def test_the_roof_at_the_clock_that_was_seen(tmp_path: Path) -> None:
+    """The data sheet's rate holds at 2000 MHz and the kernel ran at 1000: half of it was the roof."""
+    physical = rate(2e11, kind="datasheet", source=SHEET, clock_mhz=2000.0)
+    device = make_device(rates=(rate(1e11, threads=2), physical))
+    clocks = [{"clock_mhz": 1000.0}] * 6 + [{"clock_mhz": 400.0}]
+    slow_clock = {"conditions": clocks, "left_out": [{"block": 6, "cause": "clock ramp"}]}
+    corrected, unknown = derive(tmp_path, slow_clock, {}, device=device)
+    assert corrected["clock_mhz"] == 1000.0, "the block that was left out does not tell"
+    assert corrected["physical_bound_s"] == FLOP / 2e11
+    assert corrected["clock_corrected_roof_fraction"] == pytest.approx(FLOP / 1e11 / corrected["median_s"])
+    assert (unknown["clock_mhz"], unknown["clock_corrected_roof_fraction"]) == (None, None)
+
+
+def test_a_device_without_a_nominal_clock_has_no_corrected_roof(tmp_path: Path) -> None:
+    (row,) = derive(tmp_path, {"conditions": [{"clock_mhz": 3000.0}] * 7})
+    assert (row["clock_mhz"], row["clock_corrected_roof_fraction"]) == (3000.0, None)

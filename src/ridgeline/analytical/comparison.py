@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import gammaln, ndtri
 
 Verdict = Literal["faster", "slower", "same", "unclear"]
 
@@ -106,7 +106,7 @@ def walk_ranks(looks: tuple[int, ...], spending: tuple[float, ...]) -> tuple[int
         step = n - reached
         if step <= 0:
             raise ValueError(f"looks must grow, not {looks}")
-        mass = np.convolve(mass, stats.binom.pmf(np.arange(step + 1), step, 0.5))
+        mass = np.convolve(mass, _fair_coin(step))
         reached = n
         tails = np.cumsum(mass[: n // 2] + mass[::-1][: n // 2])  # tails[r-1]: miss with rank r
         rank = int(np.searchsorted(tails, allowed - missed, side="right"))
@@ -116,6 +116,13 @@ def walk_ranks(looks: tuple[int, ...], spending: tuple[float, ...]) -> tuple[int
             mass[n + 1 - rank :] = 0.0
         ranks.append(rank)
     return tuple(ranks)
+
+
+def _fair_coin(n: int) -> NDArray[np.float64]:
+    """Probabilities of 0 to n heads in n throws; by logarithms, because binomial coefficients overflow beyond 1029."""
+    heads = np.arange(n + 1.0)
+    logs = gammaln(n + 1.0) - gammaln(heads + 1.0) - gammaln(n - heads + 1.0) - n * np.log(2.0)
+    return np.asarray(np.exp(logs), dtype=np.float64)
 
 
 def sign_inflation(values: ArrayLike) -> float:
@@ -205,5 +212,5 @@ def detectable_change(
     if interval.half_width is None or interval.n_quads == 0:
         return None
     half = interval.half_width * math.sqrt(interval.n_quads / quads)
-    error = half / float(stats.norm.ppf(0.5 + confidence / 2.0))
+    error = half / float(ndtri(0.5 + confidence / 2.0))
     return math.expm1(math.log1p(margin) + half + 1.645 * error)

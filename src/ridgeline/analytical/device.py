@@ -59,9 +59,13 @@ class Rate:
     source: Source
     threads: int | None = None
     """Threads it holds for, on a CPU; ``None`` for the whole device."""
+    clock_mhz: float | None = None
+    """Core clock that the value holds at; ``None`` where the source does not tell."""
 
     def __post_init__(self) -> None:
         _check_interval(self.low_per_s, self.value_per_s, self.high_per_s)
+        if self.clock_mhz is not None and not self.clock_mhz > 0.0:
+            raise ValueError(f"clock_mhz must be positive, not {self.clock_mhz:g}")
         _ = self.key
 
     @property

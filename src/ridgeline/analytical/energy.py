@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 """Of every random half-width."""
@@ -264,7 +264,7 @@ def integrate_power(
         raise EnergyError("sensor_frozen", "the power sensor reads 0 W under load")
     independent = max(2.0, min(float(t.size), length / max(averaging_s, period_s)))
     spread = float(np.std(p, ddof=1))
-    quantile = float(stats.t.ppf(0.5 + CONFIDENCE / 2.0, independent - 1.0))
+    quantile = float(stdtrit(independent - 1.0, 0.5 + CONFIDENCE / 2.0))
     ends = (float(p[-1]) - mean) ** 2 + (float(p[0]) - mean) ** 2
     random = math.sqrt((quantile * spread) ** 2 / independent + ends * (period_s / length) ** 2)
     third = t.size // 3
@@ -292,7 +292,7 @@ def combine_trials(values: ArrayLike, within: ArrayLike, gain_relative: float = 
     own = float(np.sqrt(np.sum(w**2))) / v.size
     spread = 0.0
     if v.size > 1:
-        quantile = float(stats.t.ppf(0.5 + CONFIDENCE / 2.0, v.size - 1))
+        quantile = float(stdtrit(v.size - 1, 0.5 + CONFIDENCE / 2.0))
         spread = quantile * float(np.std(v, ddof=1)) / math.sqrt(v.size)
     mean = float(v.mean())
     return Estimate(mean, math.hypot(own, spread), gain_relative * abs(mean))

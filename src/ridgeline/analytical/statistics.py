@@ -9,8 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from scipy.special import ndtri, stdtrit
+from scipy.special import bdtr, ndtri, stdtrit
 
 from ridgeline.analytical.autocorrelation import integrated_time, lag1_autocorrelation, mean_ranks, normal_scores
 from ridgeline.analytical.drift import drift_per_block
@@ -54,10 +53,10 @@ def interval_ranks(n: int, confidence: float = 0.95) -> tuple[int, int] | None:
     """
     if n < 1:
         return None
-    r = int(stats.binom.ppf((1.0 - confidence) / 2.0, n, 0.5))
-    while r >= 1 and 1.0 - 2.0 * stats.binom.cdf(r - 1, n, 0.5) < confidence:
+    r = max(0, round(n / 2.0 + float(ndtri((1.0 - confidence) / 2.0)) * math.sqrt(n) / 2.0))
+    while r >= 1 and 1.0 - 2.0 * float(bdtr(r - 1, n, 0.5)) < confidence:
         r -= 1
-    while 1.0 - 2.0 * stats.binom.cdf(r, n, 0.5) >= confidence:
+    while r < n and 1.0 - 2.0 * float(bdtr(r, n, 0.5)) >= confidence:
         r += 1
     return (r, n + 1 - r) if r >= 1 else None
 

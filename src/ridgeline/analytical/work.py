@@ -6,6 +6,7 @@ Counts are floats: a product such as ``2 * 70e9 * 1e6 * 1024`` overflows int64.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,6 +88,15 @@ class Work:
     def intensity_flop_per_byte(self) -> Any:
         """Arithmetic intensity against compulsory bytes; zero for pure movement."""
         return self.flop / self.bytes if self.bytes is not None and _positive(self.bytes) else float("inf")
+
+    def in_tfloat32(self) -> Work:
+        """This work with its float32 products on a matrix unit that rounds their operands to TF32."""
+        tf32 = RateKey("matrix", "tfloat32", "tfloat32", "float32")
+        operations: dict[RateKey, Any] = {}
+        for key, count in self.operations.items():
+            new = tf32 if (key.unit, key.a, key.b) == ("matrix", "float32", "float32") else key
+            operations[new] = operations.get(new, 0.0) + count
+        return dataclasses.replace(self, operations=operations)
 
     def __add__(self, other: Work) -> Work:
         return Work(

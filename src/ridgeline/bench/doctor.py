@@ -81,16 +81,24 @@ def _packages() -> Finding:
 
 
 def _gpu() -> Finding:
-    if importlib.util.find_spec("torch") is None:
-        return Finding("GPU", "missing", "torch is not installed, so none can be used", "pip install 'ridgeline[run]'")
-    import torch
+    from ridgeline.bench.devices.cuda import CATALOGUE_NAMES
+    from ridgeline.bench.devices.cuda_probe import probe, something_there
 
-    if torch.cuda.is_available():
-        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-        return Finding("GPU", "warning", f"{names}: found, but this version measures only the CPU", "")
-    if list(Path("/dev").glob("nvidia[0-9]*")):
-        return Finding("GPU", "missing", "a card is there, but this torch cannot use it", "make run TORCH=system")
-    return Finding("GPU", "missing", "none; Triton kernels are shown as unsupported", "run on a machine with one")
+    if not something_there():
+        return Finding("GPU", "missing", "none; Triton kernels are shown as unsupported", "run on a machine with one")
+    probed = probe()
+    if not probed.cards:
+        return Finding("GPU", "missing", f"a card is there, but {probed.reason}", "make run TORCH=system")
+    names = ", ".join(f"cuda:{card.index} {card.name} ({card.architecture})" for card in probed.cards)
+    unknown = [card.name for card in probed.cards if card.name not in CATALOGUE_NAMES]
+    if unknown:
+        return Finding(
+            "GPU",
+            "warning",
+            f"{names}; no data sheet of {', '.join(unknown)}, so `impossible` cannot be judged there",
+            "add a file for it in analytical/hardware, and its name to CATALOGUE_NAMES in bench/devices/cuda.py",
+        )
+    return Finding("GPU", "ok", names)
 
 
 def _nvml() -> Finding:

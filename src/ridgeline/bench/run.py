@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+from ridgeline.analytical.clock_correction import raised_to_clock
 from ridgeline.analytical.device import PHYSICAL, Device
 from ridgeline.analytical.roofline import IMPOSSIBLE_MARGIN, bound
 from ridgeline.analytical.statistics import summarise
@@ -191,7 +192,14 @@ class _Runner:
         """``impossible`` where the whole interval lies below what the hardware can physically do."""
         threads = case.protocol.threads
         level = self._device.level_for(case.problem.footprint_bytes(), case.protocol.cache, threads)
-        physical = bound(case.problem.expected_work(), self._device.select(PHYSICAL, threads), level.name)
+        possible = self._device.select(PHYSICAL, threads)
+        clocks = [clock for block in fields["conditions"] if (clock := block["clock_mhz"])]
+        if clocks:
+            possible = raised_to_clock(possible, max(clocks))
+        work = case.problem.expected_work()
+        if case.implementation.tf32:
+            work = work.in_tfloat32()
+        physical = bound(work, possible, level.name)
         summary = summarise(_used(fields))
         longest_s = summary.high if summary.high is not None else max(max(block) for block in _used(fields))
         if physical is None or longest_s >= physical.seconds / IMPOSSIBLE_MARGIN:

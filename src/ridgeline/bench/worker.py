@@ -71,6 +71,7 @@ class _Runner:
         import torch
 
         from ridgeline.bench.checks import IncorrectError
+        from ridgeline.bench.devices.cuda_timer import CaptureError
         from ridgeline.kernels.registry import RegistryError, Unsupported, load, one_line
 
         try:
@@ -79,7 +80,7 @@ class _Runner:
             else:
                 load([Path(folder) for folder in request["with"]])
                 fields = self._compare(request) if request.get("task") == "compare" else self._measure(request)
-        except Unsupported as error:
+        except (Unsupported, CaptureError) as error:
             fields = {"status": "unsupported", "reason": str(error)}
         except IncorrectError as error:
             fields = {"status": "incorrect", "reason": str(error)}
@@ -190,10 +191,10 @@ class _Runner:
         return self._meters[key]
 
     def _session(self, spec: str) -> Session:
-        from ridgeline.bench.devices.choose import choose_unit
+        from ridgeline.bench.devices.choose import open_session
 
         if spec not in self._sessions:
-            self._sessions[spec] = choose_unit(spec).session()
+            self._sessions[spec] = open_session(spec)
         return self._sessions[spec]
 
     def _probe(self, session: Session, probe: Mapping[str, Any]) -> list[float]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
+from ridgeline.analytical.clock_correction import device_at_clock
 from ridgeline.analytical.device import PHYSICAL, Bandwidth, Device, Rate
 from ridgeline.analytical.operators import make_problem
 from ridgeline.analytical.problem import Problem, ProblemError
@@ -48,6 +49,8 @@ NUMBERS = (
     "roof_fraction_low",
     "roof_fraction_high",
     "physical_bound_s",
+    "clock_mhz",
+    "clock_corrected_roof_fraction",
     "speed_ratio_to_baseline",
     *COUNTER_NUMBERS,
 )
@@ -201,6 +204,7 @@ def _derive(record: Measurement, works: _Works, roofs: _Roofs) -> dict[str, Any]
         **dict.fromkeys((*NUMBERS, *NAMES)),
     }
     known = works.of(record, record.operator + canonical_json(record.problem))
+    row["clock_mhz"] = _clock_mhz(record)
     if known is not None:
         work = known[1]
         row["flop"], row["bytes"] = float(work.flop), float(work.bytes)
@@ -259,6 +263,7 @@ def _derive_roofs(row: dict[str, Any], record: Measurement, work: Work, roofs: _
     physical = roofs.physical(threads)
     limit = bound(work, physical, level) if physical is not None else None
     row["physical_bound_s"] = limit.seconds if limit else None
+    _derive_at_clock(row, work, physical, level)
     measured = roofs.measured(threads, record.roofs_beside)
     limit = bound(work, measured, level) if measured is not None else None
     if limit is None:
@@ -271,6 +276,24 @@ def _derive_roofs(row: dict[str, Any], record: Measurement, work: Work, roofs: _
         row["roof_fraction_low"] = limit.low_s / row["interval_high_s"]
         row["roof_fraction_high"] = limit.high_s / row["interval_low_s"]
         row["above_measured_roof"] = row["interval_high_s"] < limit.low_s
+
+
+def _clock_mhz(record: Measurement) -> float | None:
+    """Median core clock of the blocks that count; ``None`` where none tells."""
+    out = {left.block for left in record.left_out}
+    seen = [c.clock_mhz for i, c in enumerate(record.conditions) if i not in out and c.clock_mhz is not None]
+    return median(seen) if seen else None
+
+
+def _derive_at_clock(row: dict[str, Any], work: Work, physical: Device | None, level: str) -> None:
+    """Fraction of the physical roof at the clock that was seen: low by a slow kernel, not by a slow clock."""
+    clock_mhz, median_s = row["clock_mhz"], row["median_s"]
+    if physical is None or clock_mhz is None or clock_mhz <= 0.0 or median_s is None:
+        return
+    moved = device_at_clock(physical, clock_mhz)
+    limit = bound(work, moved, level) if moved is not None else None
+    if limit is not None:
+        row["clock_corrected_roof_fraction"] = limit.seconds / median_s
 
 
 def _compare(derived: list[dict[str, Any]]) -> None:

@@ -1,0 +1,141 @@
+"""A CUDA (or ROCm) card as something to measure on, described without touching it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ridgeline.analytical.device import Device, MemoryLevel, catalogue
+from ridgeline.bench.devices.cuda_probe import CudaCard, card_named, probe, something_there
+from ridgeline.bench.devices.cuda_timer import TIMERS
+from ridgeline.bench.devices.nvml_card import NvmlCard
+from ridgeline.bench.devices.unit import RoofSpec, Session, Unit, UnitError
+from ridgeline.bench.environment import unit_hash
+from ridgeline.results.measurement import Placement
+
+CATALOGUE_NAMES: Mapping[str, str] = {
+    "NVIDIA A100-SXM4-80GB": "nvidia-a100-sxm4-80gb",
+    "NVIDIA H100 80GB HBM3": "nvidia-h100-sxm5-80gb",
+    "NVIDIA H200": "nvidia-h200-sxm-141gb",
+}
+"""Catalogue id by the driver's name of the card. Exact: an H100 PCIe or an H200 NVL has other ceilings."""
+L2_UNKNOWN_BYTES = 128e6
+"""L2 where torch does not tell its size: as large as any so far, so that a cold rotation is cold."""
+
+
+@dataclass(frozen=True)
+class Cuda(Unit):
+    """One card."""
+
+    card: CudaCard
+    device: Device
+    timer_kind: str = "events"
+    card_facts: Mapping[str, str] = field(default_factory=dict)
+    threads = 1
+    """Host threads: one enqueues launches."""
+    torch_device = "cuda"
+
+    @property
+    def spec(self) -> str:  # type: ignore[override]
+        """As :attr:`Unit.spec`; the worker inherits the environment that gives torch's index its meaning."""
+        return f"cuda:{self.card.index}" + ("" if self.timer_kind == "events" else f":{self.timer_kind}")
+
+    @property
+    def timer(self) -> str:  # type: ignore[override]
+        """As :attr:`Unit.timer`."""
+        return TIMERS[self.timer_kind].name
+
+    @property
+    def placement(self) -> Placement:
+        """One rank on this card."""
+        return Placement(device=self.device.id, torch_device="cuda", unit=card_hash(self.card))
+
+    @property
+    def last_level_cache_bytes(self) -> float:
+        """Capacity of the L2."""
+        return self.device.memory[0].capacity_bytes
+
+    def roofs(self) -> Sequence[RoofSpec]:
+        """Bandwidth of L2 and main memory, and the rate of every precision that the card has."""
+        from ridgeline.bench.gpu_roofs import gpu_roofs
+
+        return gpu_roofs(self.device, self.card.multiprocessors, self.card.architecture)
+
+    def session(self) -> Session:
+        """Open the card in this process."""
+        from ridgeline.bench.devices.cuda_session import open_cuda
+
+        return open_cuda(self.spec.removeprefix("cuda:"))
+
+    def facts(self) -> Mapping[str, str]:
+        """Driver, runtime, power limit, ECC, MIG and clocks."""
+        return self.card_facts
+
+
+def parse(argument: str) -> tuple[str, str]:
+    """Index and timer of what follows ``cuda:``, such as ``1`` or ``0:graph``.
+
+    Raises:
+        UnitError: for an unknown timer or an index that is none.
+    """
+    index, _, timer = argument.partition(":")
+    timer = timer or "events"
+    if timer not in TIMERS or (index and not index.isdecimal()):
+        raise UnitError(f"unknown device 'cuda:{argument}': write cuda, cuda:N or cuda:N:graph")
+    return str(int(index)) if index else "", timer
+
+
+def detect(argument: str) -> Cuda:
+    """The card that ``argument`` (what follows ``cuda:``) chooses.
+
+    Raises:
+        UnitError: where it cannot be used.
+    """
+    index, timer = parse(argument)
+    if not something_there():
+        raise UnitError("no GPU to measure on: neither NVML nor an AMD driver shows a card; ridgeline doctor says more")
+    card = card_named(index, probe())
+    device = device_of(card)
+    return Cuda(card, device, timer, facts_of(card, device))
+
+
+def device_of(card: CudaCard) -> Device:
+    """Facts of the card's SKU: from the catalogue by its exact name, else its memory and no ceilings."""
+    known = catalogue().get(CATALOGUE_NAMES.get(card.name, ""))
+    if known is not None:
+        return known
+    return Device(
+        id=re.sub(r"[^a-z0-9]+", "-", card.name.lower()).strip("-") or "unknown-gpu",
+        name=card.name,
+        vendor="AMD" if card.is_amd else "NVIDIA",
+        kind="gpu",
+        memory=(
+            MemoryLevel(name="L2", capacity_bytes=card.l2_bytes or L2_UNKNOWN_BYTES),
+            MemoryLevel(name="DRAM", capacity_bytes=card.memory_bytes),
+        ),
+    )
+
+
+def facts_of(card: CudaCard, device: Device) -> dict[str, str]:
+    """What decides numbers on this card, from torch and NVML."""
+    facts = {"runtime": card.runtime, "architecture": card.architecture, "multiprocessors": str(card.multiprocessors)}
+    if not device.rates:
+        facts["physical_ceilings"] = "none: this card is in no file of analytical/hardware, so none can be impossible"
+    if card.is_amd:
+        return facts | {"nvml": "not for AMD cards: clocks, power and limits are not seen"}
+    try:
+        reader = NvmlCard(card.uuid)
+    except UnitError as error:
+        return facts | {"nvml": str(error)}
+    try:
+        return facts | reader.facts()
+    finally:
+        reader.close()
+
+
+def card_hash(card: CudaCard) -> str:
+    """A hash that tells this card from others without naming it; without a UUID, of host and index."""
+    identity = card.uuid or f"{unit_hash()} {card.index} {card.name}"
+    return hashlib.sha256(f"ridgeline unit {identity}".encode()).hexdigest()[:12]

@@ -1,0 +1,162 @@
+"""Timers on a simulated card: a queue in front of a clock of its own, and a host that takes time to enqueue."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ridgeline.bench.devices.cuda_timer import (
+    FIRST_GUESS_S,
+    HOLD_MOST_S,
+    QUEUE_LAUNCHES,
+    CaptureError,
+    EventTimer,
+    GraphTimer,
+)
+
+
+class SimulatedEvent:
+    def __init__(self, card: SimulatedCard) -> None:
+        self.card = card
+        self.at_s: float | None = None
+
+    def record(self) -> None:
+        self.at_s = self.card.enqueue(0.0)
+
+    def query(self) -> bool:
+        assert self.at_s is not None
+        return self.at_s <= self.card.host_s
+
+    def elapsed_time(self, end: SimulatedEvent) -> float:
+        assert self.at_s is not None
+        assert end.at_s is not None
+        assert end.at_s <= self.card.host_s, "read before it was waited for"
+        return (end.at_s - self.at_s) * 1e3
+
+
+class SimulatedCard:
+    """``launch_s`` is the kernel's own time, ``host_s_per_launch`` what enqueuing it costs the host."""
+
+    def __init__(self, launch_s: float, host_s_per_launch: float) -> None:
+        self.launch_s, self.host_s_per_launch = launch_s, host_s_per_launch
+        self.host_s = self.free_s = 0.0
+        self.holds: list[float] = []
+        self.synchronised = self.launched = self.longest_queue = 0
+        self.capturing: list[int] | None = None
+        self._queued = 0
+
+    def enqueue(self, seconds: float) -> float:
+        self.free_s = max(self.free_s, self.host_s) + seconds
+        return self.free_s
+
+    def launch(self, count: int) -> None:
+        if self.capturing is not None:
+            self.capturing.append(count)
+            return
+        for _ in range(count):
+            self.host_s += self.host_s_per_launch
+            self.enqueue(self.launch_s)
+        self.launched += count
+        self._queued += count
+        self.longest_queue = max(self.longest_queue, self._queued)
+
+    def event(self) -> SimulatedEvent:
+        return SimulatedEvent(self)
+
+    def hold(self, seconds: float) -> None:
+        self.holds.append(seconds)
+        self.enqueue(seconds)
+
+    def synchronize(self) -> None:
+        self.synchronised += 1
+        self._queued = 0
+        self.host_s = max(self.host_s, self.free_s)
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        self.capturing = captured = []
+        work()
+        self.capturing = None
+
+        def replay() -> None:
+            self.host_s += self.host_s_per_launch  # one call, however many kernels
+            for count in captured:
+                self.enqueue(count * self.launch_s)
+                self.launched += count
+
+        return replay
+
+    def apart(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
+def timer_of(card: SimulatedCard, kind: type[EventTimer] = EventTimer) -> EventTimer:
+    return kind(card, clock=lambda: card.host_s)
+
+
+@given(st.floats(1e-6, 1e-3), st.floats(1e-6, 4e-5), st.integers(1, 50), st.integers(1, 64))
+@settings(max_examples=60, deadline=None)
+def test_what_enqueuing_costs_is_not_in_the_times(kernel: float, host: float, launches: int, samples: int) -> None:
+    card = SimulatedCard(kernel, host)
+    timer = timer_of(card)
+    seconds = timer.block(card.launch, launches, samples)
+    assert seconds == pytest.approx([launches * kernel] * samples, rel=1e-6)
+    assert timer.take_exposed() == 0
+    assert card.launched == launches * samples
+
+
+def test_a_card_that_waited_for_the_host_is_seen_and_the_next_hold_is_longer() -> None:
+    card = SimulatedCard(launch_s=2e-6, host_s_per_launch=10 * FIRST_GUESS_S)
+    timer = timer_of(card)
+    exposed_s = timer.time(card.launch, 20)
+    assert exposed_s > 10 * 20 * 2e-6, "the simulation exposes the launches"
+    assert timer.take_exposed() == 1
+    assert timer.take_exposed() == 0, "told once"
+    assert timer.time(card.launch, 20) == pytest.approx(20 * 2e-6)
+    assert timer.take_exposed() == 0
+    assert card.holds[1] > card.holds[0]
+
+
+def test_a_host_that_is_too_slow_for_any_hold_stays_exposed() -> None:
+    card = SimulatedCard(launch_s=1e-6, host_s_per_launch=HOLD_MOST_S)
+    timer = timer_of(card)
+    for _ in range(3):
+        timer.time(card.launch, 2)
+        assert timer.take_exposed() == 1
+    assert max(card.holds) <= HOLD_MOST_S
+
+
+def test_short_launches_never_fill_the_queue_and_share_synchronisations() -> None:
+    card = SimulatedCard(1e-6, 5e-6)
+    assert len(timer_of(card).block(card.launch, 10, 64)) == 64
+    assert card.longest_queue <= QUEUE_LAUNCHES
+    assert card.synchronised == -(-64 // (QUEUE_LAUNCHES // 10))
+
+
+def test_a_graph_is_captured_for_every_sample_and_replayed_once() -> None:
+    card = SimulatedCard(3e-6, 20e-6)
+    timer = timer_of(card, GraphTimer)
+    asked: list[int] = []
+
+    def launch(count: int) -> None:
+        asked.append(count)
+        card.launch(count)
+
+    assert timer.block(launch, 30, 5) == pytest.approx([90e-6] * 5)
+    assert asked == [30] * 5, "each sample passes through buffers of its own"
+    assert card.launched == 150
+    assert timer.name != EventTimer.name
+
+
+def test_a_launch_that_cannot_be_captured_says_why() -> None:
+    card = SimulatedCard(1e-6, 1e-6)
+
+    def refuse(work: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    card.capture = refuse  # type: ignore[method-assign]
+    with pytest.raises(CaptureError, match="cannot be captured in a CUDA graph: operation not permitted"):
+        timer_of(card, GraphTimer).time(card.launch, 1)

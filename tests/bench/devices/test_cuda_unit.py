@@ -1,0 +1,179 @@
+"""The unit of a card: how it is found, named, described and opened, and what its errors become."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from ridgeline.bench.devices import choose, cuda, cuda_probe
+from ridgeline.bench.devices.choose import choose_unit, open_session
+from ridgeline.bench.devices.cuda import CATALOGUE_NAMES, Cuda, card_hash, device_of, facts_of, parse
+from ridgeline.bench.devices.cuda_probe import CudaCard, Probed, card_named, card_of, describe, read_answer
+from ridgeline.bench.devices.cuda_session import activities_of, lost_reason, naming_loss
+from ridgeline.bench.devices.kernel_trace import CardActivity, busy_s, figures
+from ridgeline.bench.devices.unit import UnitError, UnitLostError
+from ridgeline.bench.gpu_roofs import MOST_READ_ELEMENTS, gpu_roofs
+
+H100 = CudaCard(0, "NVIDIA H100 80GB HBM3", "aaaa-1", 85e9, 50e6, 132, "sm_90", "cuda 13.0")
+L4 = CudaCard(1, "NVIDIA L4", "aaaa-2", 24e9, 48e6, 58, "sm_89", "cuda 13.0")
+MI300 = CudaCard(0, "AMD Instinct MI300X", "", 192e9, 4e6, 304, "gfx942", "rocm 7.0")
+
+
+def test_a_card_of_the_catalogue_has_its_data_sheet_and_another_has_none() -> None:
+    assert device_of(H100).rates
+    other = device_of(L4)
+    assert (other.id, other.rates, other.bandwidths) == ("nvidia-l4", (), ())
+    assert [level.capacity_bytes for level in other.memory] == [48e6, 24e9]
+    assert "none can be impossible" in facts_of(L4, other)["physical_ceilings"]
+    assert device_of(MI300).vendor == "AMD"
+    from ridgeline.analytical.device import catalogue
+
+    assert set(CATALOGUE_NAMES.values()) <= set(catalogue())
+
+
+def test_the_unit_names_itself_as_it_is_chosen() -> None:
+    unit = Cuda(L4, device_of(L4), "graph", {"driver": "580"})
+    assert (unit.spec, unit.timer, unit.threads) == ("cuda:1:graph", "cuda_graph", 1)
+    assert parse(unit.spec.removeprefix("cuda:")) == ("1", "graph")
+    assert Cuda(H100, device_of(H100)).timer == "cuda_events"
+    assert unit.last_level_cache_bytes == 48e6
+    assert unit.facts()["driver"] == "580"
+    for wrong in ("x", "0:clock", "-1", "0:graph:1"):
+        with pytest.raises(UnitError, match="write cuda, cuda:N or cuda:N:graph"):
+            parse(wrong)
+
+
+def test_units_are_told_apart_without_naming_them() -> None:
+    assert card_hash(H100) != card_hash(L4)
+    assert "aaaa" not in card_hash(H100)
+    assert card_hash(MI300) == card_hash(MI300)
+
+
+def test_without_a_name_the_first_card_is_taken_and_without_one_the_host(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cuda_probe, "something_there", lambda: True)
+    monkeypatch.setattr(cuda, "something_there", lambda: True)
+    monkeypatch.setattr(cuda, "probe", lambda: Probed((H100, L4)))
+    assert choose_unit().spec == "cuda:0"
+    assert choose_unit("cuda:1").spec == "cuda:1"
+    with pytest.raises(UnitError, match=r"no card cuda:7: there is cuda:0 \(NVIDIA H100"):
+        choose_unit("cuda:7")
+    monkeypatch.setattr(cuda, "probe", lambda: Probed((), "torch is built for the CPU only"))
+    assert choose_unit().spec == "cpu"
+    assert "a GPU is here, but the CPU is measured: no GPU" in capsys.readouterr().err
+    monkeypatch.setattr(cuda_probe, "something_there", lambda: False)
+    monkeypatch.setattr(cuda, "probe", lambda: pytest.fail("torch was asked where there is no card"))
+    assert choose_unit().spec == "cpu"
+
+
+def test_a_worker_opens_the_host_as_before_and_a_missing_card_is_one_line() -> None:
+    assert open_session("cpu").torch_device == "cpu"
+    import torch
+
+    if not torch.cuda.is_available():
+        with pytest.raises(UnitError, match="cuda:0: "):
+            open_session("cuda:0")
+    assert set(choose._KINDS) >= {"cpu", "cuda"}
+
+
+def test_the_probe_reads_torch_and_survives_whatever_it_prints() -> None:
+    properties = SimpleNamespace(
+        name="NVIDIA L4", uuid="u", total_memory=24, L2_cache_size=48, multi_processor_count=58, major=8, minor=9
+    )
+    torch = SimpleNamespace(
+        __version__="2.13",
+        version=SimpleNamespace(hip=None, cuda="13.0"),
+        cuda=SimpleNamespace(
+            is_available=lambda: True, device_count=lambda: 1, get_device_properties=lambda index: properties
+        ),
+    )
+    (card,) = describe(torch).cards
+    assert (card.architecture, card.runtime, card.l2_bytes) == ("sm_89", "cuda 13.0", 48.0)
+    amd = card_of(
+        0, SimpleNamespace(name="MI", total_memory=1, multi_processor_count=1, gcnArchName="gfx942:sramecc+"), "rocm 7"
+    )
+    assert (amd.architecture, amd.uuid, amd.is_amd) == ("gfx942", "", True)
+    torch.version.cuda = None
+    assert "built for the CPU only" in describe(torch).reason
+    good = json.dumps({"cards": [], "reason": "none"})
+    assert read_answer(0, f"a library's greeting\n{good}\n", "").reason == "none"
+    for output in ("", "no json", "{}", '{"cards": [{}], "reason": ""}'):
+        assert read_answer(-11, output, "Segmentation fault").reason.endswith("Segmentation fault")
+    with pytest.raises(UnitError, match="because"):
+        card_named("", Probed((), "because"))
+
+
+def test_the_probe_of_this_machine_answers() -> None:
+    probed = cuda_probe.probe()
+    assert bool(probed.cards) != bool(probed.reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("CUDA error: GPU is lost\nmore", True),
+        ("x\nCUDA error: no CUDA-capable device is detected", True),
+        ("CUDA error: uncorrectable ECC error encountered", True),
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+        ("CUDA out of memory. Tried to allocate 2 GiB", False),
+    ],
+)
+def test_a_lost_card_is_told_from_a_faulty_kernel(text: str, lost: bool) -> None:
+    assert bool(lost_reason(text)) == lost
+    with pytest.raises(UnitLostError if lost else RuntimeError) as raised, naming_loss():
+        raise RuntimeError(text)
+    assert isinstance(raised.value, UnitLostError) == lost
+
+
+def test_busy_time_counts_what_overlaps_once_and_kernels_are_no_copies() -> None:
+    activities = [
+        CardActivity("gemm", 0.0, 2.0),
+        CardActivity("reduce", 1.0, 3.0),
+        CardActivity("Memset (Device)", 5.0, 6.0),
+        CardActivity("inner", 1.2, 1.4),
+    ]
+    assert busy_s(activities) == 4.0
+    assert figures(activities, 2) == {"kernel_s": 2.0, "kernels_per_launch": 1.5}
+    assert figures([], 3) == {}
+    assert figures([CardActivity("Memcpy HtoD", 0.0, 1.0)], 1) == {}, "copies alone are no kernel"
+
+
+def test_only_what_the_card_did_is_taken_from_a_profile() -> None:
+    def event(name: str, kind: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, device_type=kind, time_range=SimpleNamespace(start=10.0, end=25.0))
+
+    (only,) = activities_of([event("aten::mm", "DeviceType.CPU"), event("gemm", "DeviceType.CUDA")])
+    assert (only.name, only.end_s - only.start_s) == ("gemm", pytest.approx(15e-6))
+
+
+@pytest.mark.parametrize("card", [H100, L4, MI300], ids=lambda card: card.name)
+def test_roofs_lie_in_the_level_they_measure_and_are_taken_by_their_kernels(card: CudaCard) -> None:
+    from ridgeline.kernels.registry import get_implementation, load
+
+    load()
+    device = device_of(card)
+    specs = gpu_roofs(device, card.multiprocessors, card.architecture)
+    levels = set()
+    for spec in specs:
+        kernel = get_implementation(spec.problem.operator, spec.implementation)
+        assert kernel.unsupported_reason(spec.problem, "cuda") is None
+        if spec.problem.operator == "stream":
+            levels.add((device.level_for(spec.problem.footprint_bytes(), "warm", 1).name, spec.problem.operation))
+            assert spec.problem.elements <= MOST_READ_ELEMENTS
+    assert len(levels) == 6, "read, copy and triad in two levels"
+    assert len({(spec.problem, spec.implementation) for spec in specs}) == len(specs)
+
+
+def test_roofs_are_of_the_precisions_that_the_card_has() -> None:
+    def matrix(architecture: str) -> set[str]:
+        specs = gpu_roofs(device_of(L4), 10, architecture)
+        return {s.problem.precision for s in specs if s.implementation == "triton_matrix"}
+
+    assert "float8_e4m3fn" in matrix("sm_90")
+    assert "float8_e4m3fn" not in matrix("sm_80")
+    assert {"tfloat32", "bfloat16"} <= matrix("sm_80")
+    assert matrix("sm_75") == {"float16", "int8"}
