@@ -96,14 +96,16 @@ class CudaSession(Session):
 
     Args:
         torch: the module.
-        watch: what looks at the card.
         timer: what times launches.
+        watch: what looks at the card.
+        card_uuid: by which its energy meter is found.
     """
 
     torch_device = "cuda"
 
-    def __init__(self, torch: Any, timer: Any, watch: Watch) -> None:
+    def __init__(self, torch: Any, timer: Any, watch: Watch, card_uuid: str | None = None) -> None:
         self._torch = torch
+        self.card_uuid = card_uuid
         self.timer = timer
         self.watch = watch
         self._held_bytes = 0.0
@@ -191,4 +193,4 @@ def open_cuda(argument: str) -> CudaSession:
         watch = NotWatched(unseen, timer.take_exposed)
     else:
         watch = CardWatch(reader, timer.take_exposed)
-    return CudaSession(torch, timer, watch)
+    return CudaSession(torch, timer, watch, str(getattr(properties, "uuid", "")) or None)
