@@ -23,9 +23,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ridgeline.bench.stopping import StopWhenNarrow
-
 from ridgeline.analytical.statistics import interval_ranks, summarise
+from ridgeline.bench.stopping import StopWhenNarrow
 from ridgeline.bench.timing import BLOCK_S
 
 HERE = Path(__file__).resolve().parent
