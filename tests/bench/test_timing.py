@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ridgeline.analytical.statistics import SMALLEST_N, Summary, summarise
-from ridgeline.bench.stopping import MIN_BLOCKS, MIN_INDEPENDENT, MIN_MEASURED_S
+from ridgeline.analytical.statistics import SMALLEST_N, summarise
+from ridgeline.bench.stopping import MIN_BLOCKS, MIN_MEASURED_S
 from ridgeline.bench.timing import (
     BLOCK_S,
     MOST_SAMPLES,
