@@ -28,7 +28,8 @@ def test_the_interval_covers_where_processes_differ_more_than_blocks(count: int)
     held = []
     for seed in range(150):
         s = summarise_processes(processes(seed, count, 0.01, 0.01, 0.1))
-        assert s.low is not None and s.high is not None
+        assert s.low is not None
+        assert s.high is not None
         assert s.low <= s.median <= s.high
         held.append(s.low <= 10.0 <= s.high)
     assert np.mean(held) >= 0.90
