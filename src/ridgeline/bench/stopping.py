@@ -178,9 +178,9 @@ class StopWhenNarrow:
 
     def reason(self, progress: Progress, budget_s: float) -> str:
         """One line: what is missing, and what it would take."""
-        missing = [words for rule in self.rules if (words := rule.missing(progress))]
+        narrow, *others = (rule.missing(progress) for rule in self.rules)
+        seen = narrow or "interval meets its target, but from " + " and ".join(filter(None, others))
         more_s = self.more_seconds(progress)
-        seen = missing[0] if math.isinf(progress.summary.half_width_relative) else " and ".join(missing)
         line = f"{seen} after {progress.elapsed_s:.1f} s; needs about {max(1, math.ceil(more_s))} more seconds"
         if OutOfReach(budget_s).met(more_s):
             half = progress.summary.half_width_relative

@@ -1,0 +1,97 @@
+"""Each stopping rule on progress of known numbers, and all together on lucky streaks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from interval_coverage import FIXED, SHAPES, fixed, sequential
+
+from ridgeline.analytical.statistics import Summary, summarise_medians
+from ridgeline.bench.stopping import (
+    BudgetSpent,
+    EnoughBlocks,
+    EnoughIndependent,
+    EnoughMeasured,
+    IntervalNarrow,
+    OutOfReach,
+    Progress,
+    StopWhenNarrow,
+)
+
+
+def progress(half: float = 0.01, n: int = 100, effective: float = 50.0, at_s: float = 3.0) -> Progress:
+    low, high = (None, None) if math.isinf(half) else (1.0 - half, 1.0 + half)
+    return Progress(Summary(1.0, low, high, n, n, 0.0, effective), at_s, at_s)
+
+
+def test_each_rule_names_what_is_missing_and_what_it_takes() -> None:
+    short = progress(half=0.061, n=5, effective=4.0, at_s=0.25)
+    assert EnoughBlocks(10).missing(short) == "only 5 of 10 blocks"
+    assert EnoughBlocks(10).more_seconds(short) == pytest.approx(0.25)
+    assert EnoughMeasured(0.5).missing(short) == "only 0.25 of 0.5 s measured"
+    assert EnoughMeasured(0.5).more_seconds(short) == pytest.approx(0.25)
+    assert EnoughIndependent(20).missing(short) == "only 4.0 of 20 independent blocks"
+    assert EnoughIndependent(20).more_seconds(short) == pytest.approx(1.0)
+    assert IntervalNarrow(0.05).missing(short) == "interval is ±6.1%, target ±5%"
+    assert IntervalNarrow(0.0305).more_seconds(short) == pytest.approx(0.75)
+
+
+def test_the_reason_is_one_line_with_the_seconds_it_takes() -> None:
+    assert StopWhenNarrow(0.05).reason(progress(half=0.061), 3.0) == (
+        "interval is ±6.1%, target ±5% after 3.0 s; needs about 2 more seconds"
+    )
+
+
+def test_a_target_out_of_reach_of_the_budget_is_said_so() -> None:
+    assert OutOfReach(3.0).met(30.0)
+    assert not OutOfReach(3.0).met(29.0)
+    reason = StopWhenNarrow(0.001).reason(progress(half=0.061), 3.0)
+    assert reason.endswith("which the budget of 3 s cannot reach: ±6.1% is what it gives")
+
+
+def test_a_narrow_interval_from_dependent_blocks_goes_on_until_the_budget() -> None:
+    rule, lucky = StopWhenNarrow(0.05), progress(half=0.001, effective=8.0)
+    assert not rule.decide(lucky, 6.0).stop
+    ended = rule.decide(lucky, 3.0)
+    assert ended.stop
+    assert ended.unstable_reason.startswith("interval meets its target, but from only 8.0 of 20 independent blocks")
+
+
+def test_a_spent_budget_still_takes_two_blocks() -> None:
+    assert not BudgetSpent(1.0).met(progress(n=1))
+    assert BudgetSpent(1.0).met(progress(n=2))
+
+
+@given(st.floats(1e-4, 0.9), st.integers(6, 400), st.floats(1e-3, 0.5), st.floats(1e-2, 100.0))
+def test_it_stops_exactly_when_every_rule_holds(half: float, n: int, target: float, at_s: float) -> None:
+    rule, now = StopWhenNarrow(target), progress(half, n, float(n), at_s)
+    holds = now.summary.half_width_relative <= target and n >= 20 and at_s >= rule.min_measured_s
+    assert rule.satisfied(now.summary, at_s) == holds
+    assert (rule.more_seconds(now) == 0.0) == holds
+    assert StopWhenNarrow(target / 2).more_seconds(now) >= rule.more_seconds(now)
+
+
+@given(st.integers(1, 5), st.floats(1e-3, 100.0))
+def test_without_an_interval_it_still_says_a_time(n: int, at_s: float) -> None:
+    more = StopWhenNarrow(0.05).more_seconds(progress(math.inf, n, float(n), at_s))
+    assert 0.0 < more < math.inf
+
+
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s.judged], ids=lambda s: s.name)
+def test_the_interval_covers_after_a_fixed_number_of_blocks_and_where_it_stops(shape) -> None:  # type: ignore[no-untyped-def]
+    assert fixed(shape, FIXED[2], 100, seed=1).passed
+    assert sequential(shape, 0.015, 25, seed=1, budget_blocks=200).missed <= 5
+
+
+def test_the_oracle_bar_can_fail() -> None:
+    """An interval from the blocks of an AR(1) 0.9 in shuffled order, as if independent, misses most of the time."""
+    shape = SHAPES[2]
+    rng = np.random.default_rng(3)
+    series = shape.draw(rng, 100, 200)
+    ends = [summarise_medians(rng.permutation(x), 200) for x in series]
+    held = [s.low <= 1.0 <= s.high for s in ends if s.low is not None and s.high is not None]
+    assert np.mean(held) < 0.8
