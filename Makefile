@@ -15,7 +15,7 @@ CONSTRAINTS  := -c constraints.txt
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test lint format dashboard bench-roofs clean browser
+.PHONY: help setup setup-test run test lint format dashboard bench-roofs bench-energy clean browser
 
 help: ## Say what each target does.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,9 @@ dashboard: setup ## Open the dashboard over the results in .ridgeline.
 
 bench-roofs: setup ## Compare our roofs with likwid-bench; the last line says PASS or FAIL.
 	$(BIN)/python benchmarks/roofs_against_likwid.py
+
+bench-energy: setup ## Compare our joules with exact ones and with Zeus; the last line says PASS or FAIL.
+	$(BIN)/python benchmarks/energy.py
 
 clean: ## Remove the virtual environment and caches; never results.
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
