@@ -15,7 +15,7 @@ CONSTRAINTS  := -c constraints.txt
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test lint format dashboard bench-roofs bench-overhead bench-coverage gpu-check clean browser
+.PHONY: help setup setup-test run test lint format dashboard bench-roofs bench-overhead bench-coverage gpu-check bench-energy clean browser
 
 help: ## Say what each target does.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,6 +72,9 @@ bench-coverage: setup ## Check how often our interval holds the truth, on synthe
 
 gpu-check: setup ## Try every GPU path on a few cases and write gpu-check.md and gpu-check.json; exits 2 without a GPU.
 	$(BIN)/python -m ridgeline.bench.gpu_check
+
+bench-energy: setup ## Compare our joules with exact ones and with Zeus; the last line says PASS or FAIL.
+	$(BIN)/python benchmarks/energy.py
 
 clean: ## Remove the virtual environment and caches; never results.
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

@@ -236,7 +236,7 @@ def integrate_power(
 
     A reading that averages over the last ``averaging_s`` speaks of a moment half of that earlier, so the samples are
     shifted by it; only readings whose averaging lies inside [start, end] are used, so that the idle time around a load
-    does not count. Repeats of one update are dropped. Random part: spread of the readings over the root of
+    does not count. Repeats of one update are weighed by the time they hold. Random part: spread of the readings over the root of
     their independent number, and half a period at either end.
 
     Args:
@@ -251,10 +251,7 @@ def integrate_power(
         EnergyError: ``no_edges`` where the window holds fewer than two updates, ``clock_jump`` where times go back.
     """
     t, p = _series(time_s, power_w)
-    keep = np.concatenate(([True], np.diff(p) != 0.0)) if p.size else np.zeros(0, dtype=bool)
-    if p.size and keep.sum() < 2:  # a constant reading is a reading all the same
-        keep = np.ones(p.size, dtype=bool)
-    inside = keep & (t - averaging_s - period_s >= start_s) & (t <= end_s)
+    inside = (t - averaging_s - period_s >= start_s) & (t <= end_s)
     t, p = t[inside] - averaging_s / 2.0, p[inside]
     if t.size < 2:
         raise EnergyError("no_edges", f"{t.size} power readings of the load alone in the window: two are needed")

@@ -67,6 +67,20 @@ class SideChannel(_Fact):
         return self
 
 
+class Window(_Fact):
+    """One window that holds: the data behind the figures."""
+
+    start_s: float
+    """First update of the sensor that counts, on the meter's monotonic clock."""
+    end_s: float
+    """Last update that counts."""
+    power_w: Interval
+    launch_s: float = Field(gt=0.0)
+    """Seconds per launch while the load ran."""
+    launches: int = Field(ge=1)
+    edges: int = Field(ge=0)
+
+
 class RejectedWindow(_Fact):
     """A window that does not hold, and why."""
 
@@ -120,6 +134,8 @@ class EnergyFacts(_Fact):
     """Valid windows."""
     launches: int = Field(default=0, ge=0)
     """Launches in the valid windows."""
+    windows: tuple[Window, ...] = ()
+    """Every valid window, in order."""
     rejected: tuple[RejectedWindow, ...] = ()
     drift_relative: float | None = None
     """Largest change of power within a window."""
@@ -142,8 +158,10 @@ class EnergyFacts(_Fact):
         else:
             if self.reason or self.reason_code:
                 raise ValueError("an energy figure with a reason why there is none")
-            if self.method is None or self.quality == "none" or self.trials == 0 or not self.scope:
-                raise ValueError("an energy figure needs method, scope, quality and trials")
+            if self.method is None or self.quality == "none" or not self.scope:
+                raise ValueError("an energy figure needs method, scope and quality")
+            if self.trials == 0 or len(self.windows) != self.trials:
+                raise ValueError("an energy figure needs its windows")
             if self.gross_j.value <= 0.0 or self.power_w is None or self.power_w.value <= 0.0:
                 raise ValueError("gross energy and power must be positive")
             if self.net_j is not None and self.idle_awake_w is None:

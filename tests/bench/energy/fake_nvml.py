@@ -102,6 +102,13 @@ class VirtualCard:
         self._point(0.0, idle_w)
         self._tick()
 
+    def play(self, busy_w: Callable[[float], float], launch_s: float) -> None:
+        """Another kernel on the same card, later: forgets the trace so far."""
+        self.synchronize()
+        self.fake.lib.fakeNvmlForget(0)
+        self._point(0.0, self.idle_w)
+        self.busy_w, self.launch_s = busy_w, launch_s
+
     def _point(self, time_s: float, watts: float) -> None:
         assert self.fake.lib.fakeNvmlPower(0, time_s * 1e6, watts) == 0
 

@@ -19,7 +19,7 @@ from ridgeline.analytical.energy import (
 from ridgeline.bench.energy.gate import DISAGREE_FRACTION, FEW_EDGES, Gate
 from ridgeline.bench.energy.source import MeterFacts
 from ridgeline.bench.energy.window import WindowTrace
-from ridgeline.results.energy import EnergyFacts, Interval, Method, Quality, RejectedWindow, SideChannel
+from ridgeline.results.energy import EnergyFacts, Interval, Method, Quality, RejectedWindow, SideChannel, Window
 
 FEW_LAUNCHES = 20
 """Launches in a window below which an unfinished one at its end counts."""
@@ -116,6 +116,7 @@ def build_facts(
         edges=edges,
         trials=len(trials),
         launches=sum(t.trace.launches for t in trials),
+        windows=tuple(_window(t, gain) for t in trials),
         rejected=tuple(rejected),
         drift_relative=max(drifts, key=abs) if drifts else None,
         counter_over_power=ratio,
@@ -123,6 +124,18 @@ def build_facts(
         limited={cause: float(np.mean([t.limited.get(cause, 0.0) for t in trials])) for cause in sorted(causes)},
         driver=facts.driver,
         side_channel=_side_channel(trials),
+    )
+
+
+def _window(trial: Trial, gain: float) -> Window:
+    power = trial.power
+    return Window(
+        start_s=power.start_s,
+        end_s=power.end_s,
+        power_w=Interval(value=power.power_w, random=power.random_w, sensor=gain * power.power_w),
+        launch_s=trial.trace.launch_s,
+        launches=trial.trace.launches,
+        edges=power.edges,
     )
 
 

@@ -121,7 +121,7 @@ class EnergyMeter:
                 return None
             facts = self._source.facts
             trace = run_window(
-                self._source, Rest(self._hands), self._hands, self._settings.idle_s, self._profile,
+                self._source, Rest(self._hands), self._hands, self._settings.idle_s + 2.0 * facts.averaging_s, self._profile,
                 counter=facts.has_counter and not self._counter_refused,
             )  # fmt: skip
             method = self._plain_method()
@@ -200,14 +200,14 @@ class EnergyMeter:
         return (*self._source.facts.notes, *refused, *missing)
 
     def _warm(self, launch: Callable[[int], None], synchronize: Callable[[], None], launch_s: float) -> Load:
-        """Warm up, and time a launch in a row of launches: a queue fed by a time too long would run dry."""
+        """Warm up by one row of launches, and time them: a queue fed by a time that is too long would run dry."""
         load = Load(launch, synchronize, launch_s, self._hands)
-        load.start()
-        until = load.started_s + self._settings.warm_s
-        while self._hands.clock() < until:
-            load.feed()
-            load.wait(LEAD_S / 2.0)
-        seconds = load.stop()
+        count = max(1, round(self._settings.warm_s / launch_s))
+        synchronize()
+        begin_s = self._hands.clock()
+        launch(count)
+        synchronize()
+        seconds = (self._hands.clock() - begin_s) / count
         if seconds > 0.0:
             load.launch_s = seconds
         return load
