@@ -17,6 +17,9 @@ from ridgeline.bench.devices.cuda_timer import (
     EventTimer,
     GraphTimer,
 )
+from ridgeline.bench.devices.cuda_watch import CardCounters, CardReader, CardSample, CardWatch
+from ridgeline.bench.timing import measure
+from ridgeline.workloads.suite import Settings
 
 
 class SimulatedEvent:
@@ -160,3 +163,54 @@ def test_a_launch_that_cannot_be_captured_says_why() -> None:
     card.capture = refuse  # type: ignore[method-assign]
     with pytest.raises(CaptureError, match="cannot be captured in a CUDA graph: operation not permitted"):
         timer_of(card, GraphTimer).time(card.launch, 1)
+
+
+class SimulatedLaunches:
+    """A kernel on the simulated card, as the timing loop sees it."""
+
+    def __init__(self, card: SimulatedCard) -> None:
+        self.launch = card.launch
+
+    def before_block(self, count: int) -> None:
+        """Nothing to get ready."""
+
+    def after_block(self) -> None:
+        """Nothing to look at."""
+
+
+class WakingReader(CardReader):
+    """A card whose power cap holds it down for its first 100 ms."""
+
+    def __init__(self, card: SimulatedCard) -> None:
+        self.card = card
+
+    def sample(self) -> CardSample:
+        return CardSample(clock_mhz=1410.0)
+
+    def counters(self) -> CardCounters:
+        return CardCounters(self.card.host_s, {"power limit": min(self.card.host_s, 0.1)})
+
+    def others(self) -> int:
+        return 0
+
+
+def test_the_whole_loop_leaves_out_limited_blocks_and_finds_the_kernels_own_time() -> None:
+    card = SimulatedCard(launch_s=7e-6, host_s_per_launch=20e-6)
+    timer = timer_of(card)
+
+    def sleep(seconds: float) -> None:
+        card.host_s += seconds
+
+    timing = measure(
+        SimulatedLaunches(card),
+        timer,
+        Settings(target_relative=0.02, budget_s=20.0),
+        CardWatch(WakingReader(card), timer.take_exposed),
+        clock=lambda: card.host_s,
+        sleep=sleep,
+    )
+    assert timing.unstable_reason == ""
+    assert timing.summary.median == pytest.approx(7e-6)
+    assert {left.cause for left in timing.left_out} == {"power limit"}
+    assert len(timing.left_out) < len(timing.blocks)
+    assert all(c.clock_mhz == 1410.0 for c in timing.conditions)

@@ -15,6 +15,8 @@ from ridgeline.bench.devices.cuda_session import activities_of, lost_reason, nam
 from ridgeline.bench.devices.kernel_trace import CardActivity, busy_s, figures
 from ridgeline.bench.devices.unit import UnitError, UnitLostError
 from ridgeline.bench.gpu_roofs import MOST_READ_ELEMENTS, gpu_roofs
+from ridgeline.bench.supervisor import Supervisor
+from ridgeline.workloads.suite import Settings
 
 H100 = CudaCard(0, "NVIDIA H100 80GB HBM3", "aaaa-1", 85e9, 50e6, 132, "sm_90", "cuda 13.0")
 L4 = CudaCard(1, "NVIDIA L4", "aaaa-2", 24e9, 48e6, 58, "sm_89", "cuda 13.0")
@@ -77,6 +79,31 @@ def test_a_worker_opens_the_host_as_before_and_a_missing_card_is_one_line() -> N
         with pytest.raises(UnitError, match="cuda:0: "):
             open_session("cuda:0")
     assert set(choose._KINDS) >= {"cpu", "cuda"}
+
+
+def test_a_card_that_a_worker_cannot_open_costs_a_case_and_says_why() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    request = {
+        "unit": "cuda:0",
+        "operator": "gemm",
+        "problem": {"m": 8, "n": 8, "k": 8, "precision": "float32"},
+        "implementation": "torch",
+        "threads": 1,
+        "cache": "warm",
+        "cache_bytes": 1e6,
+        "seed": 0,
+        "settings": Settings().model_dump(),
+        "with": [],
+        "beside": [],
+    }
+    with Supervisor(60.0, 8e9) as supervisor:
+        outcome = supervisor.run(request)
+    assert outcome.fields["status"] == "crashed"
+    assert "cuda:0: torch" in outcome.fields["reason"]
+    assert "finds no card" in outcome.fields["reason"]
 
 
 def test_the_probe_reads_torch_and_survives_whatever_it_prints() -> None:
