@@ -71,10 +71,15 @@ class _Runner:
         import torch
 
         from ridgeline.bench.checks import IncorrectError
+        from ridgeline.bench.devices.unit import UnitError, UnitLostError
         from ridgeline.kernels.registry import RegistryError, Unsupported, load, one_line
 
         try:
-            if "callable" in request:
+            if request.get("task") == "present":
+                self._send("phase", name="open the unit")
+                self._session(request["unit"]).check_present(request["losses"])
+                fields = {"status": "ok"}
+            elif "callable" in request:
                 fields = self._measure_callable(request)
             else:
                 load([Path(folder) for folder in request["with"]])
@@ -85,6 +90,9 @@ class _Runner:
             fields = {"status": "incorrect", "reason": str(error)}
         except (MemoryError, torch.OutOfMemoryError) as error:
             fields = {"status": "out_of_memory", "reason": one_line(error)}
+        except (UnitLostError, UnitError) as error:
+            reason = f"unit {request['unit']} was lost: {one_line(error)}"
+            fields = {"status": "crashed", "reason": reason, "unit_lost": True}
         except RegistryError as error:
             fields = {"status": "crashed", "reason": str(error)}
         except Exception as error:
@@ -110,6 +118,7 @@ class _Runner:
         problem = make_problem(request["operator"], request["problem"])
         session = self._session(request["unit"])
         session.use(request["threads"])
+        session.begin_case(problem.operator, request["implementation"], request["seed"])
         torch.manual_seed(request["seed"])
         self._send("phase", name="prepare")
         launches, checker, prepare_s = make_launches(

@@ -27,5 +27,11 @@ def _cpu(argument: str) -> Unit:
     return detect()
 
 
-_KINDS: dict[str, Callable[[str], Unit]] = {"cpu": _cpu}
+def _replay(argument: str) -> Unit:
+    from ridgeline.bench.devices.replay import open_replay
+
+    return open_replay(argument)
+
+
+_KINDS: dict[str, Callable[[str], Unit]] = {"cpu": _cpu, "replay": _replay}
 """How the unit of each kind is made from what follows the colon."""
