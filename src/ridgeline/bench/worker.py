@@ -74,6 +74,7 @@ class _Runner:
         from ridgeline.bench.devices.unit import UnitError, UnitLostError
         from ridgeline.kernels.registry import RegistryError, Unsupported, load, one_line
 
+        fields: dict[str, Any]
         try:
             if request.get("task") == "present":
                 self._send("phase", name="open the unit")
@@ -191,10 +192,14 @@ class _Runner:
         """The meter of a unit; it keeps what it has learnt about the sensor and the idle baseline."""
         from ridgeline.bench.energy.choose import choose_source
         from ridgeline.bench.energy.meter import EnergyMeter
+        from ridgeline.bench.energy.source import EnergySource, NullSource
 
         key = f"{spec} {settings.meter}"
         if key not in self._meters:
-            source = choose_source(settings.meter, session.card_uuid, clock=session.clock)
+            if session.no_meter:
+                source: EnergySource = NullSource("no_meter", session.no_meter)
+            else:
+                source = choose_source(settings.meter, session.card_uuid, clock=session.clock)
             self._meters[key] = EnergyMeter(source, clock=session.clock, sleep=session.sleep)
         return self._meters[key]
 

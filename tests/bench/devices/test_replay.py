@@ -57,7 +57,9 @@ def test_scripted_times_come_out_as_written_and_are_no_measurement(ridgeline_com
         assert record["protocol"]["timer"] == "replay"
         assert record["unit"].startswith("replay-")
         assert record["conditions"][0]["clock_mhz"] == 1980.0
-        assert record["energy_j"] is None
+        assert (record["energy_j"], record["energy_reason"]) == (None, "a replayed card uses no energy")
+    shown = ridgeline_command("show", "latest", "--store", tmp_path / "s").stdout
+    assert "replayed from a trace: no measurement" in shown
     measured = [r for r in Store(tmp_path / "s").records()[0] if isinstance(r, Measurement)]
     trace = trace_from_measurement(measured[0], catalogue()[H100])
     assert trace.launches[0].samples_s == [s for block in measured[0].used_samples_s for s in block]
@@ -87,7 +89,9 @@ def test_a_card_that_stays_lost_ends_the_run_which_continues_later(ridgeline_com
     trace = {"launches": [{"constant_s": 2e-5}], "faults": [{"kind": "gpu_lost", "at_s": 0.01, "stays": True}]}
     done = replay(ridgeline_command, tmp_path, trace)
     assert done.returncode == 4
-    assert done.stderr.splitlines()[-1].endswith("1 of 4 measured; what was measured is kept: the same command continues")
+    assert done.stderr.splitlines()[-1].endswith(
+        "1 of 4 measured; what was measured is kept: the same command continues"
+    )
     (record,) = (r for r in Store(tmp_path / "s").records()[0] if isinstance(r, Measurement))
     assert record.status == "crashed"
     assert "GPU is lost" in record.reason
@@ -130,7 +134,13 @@ def test_a_sensor_that_is_missing_or_frozen_shows_nothing() -> None:
         {"kind": "counter_wrap", "at_s": 1.9},
     ]
     trace = Trace.model_validate(
-        {"device": H100, "launches": [{"constant_s": 1.0}], "faults": faults, "power_w": [[0, 1]], "temperature_c": [[0, 5]]}
+        {
+            "device": H100,
+            "launches": [{"constant_s": 1.0}],
+            "faults": faults,
+            "power_w": [[0, 1]],
+            "temperature_c": [[0, 5]],
+        }
     )
     session = ReplaySession(trace)
     session.watch.begin()

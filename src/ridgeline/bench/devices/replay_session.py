@@ -24,7 +24,6 @@ LIMITED_SHARE = 0.05
 """Share of a block that a limit may hold the clocks down before the block does not count."""
 STALE_S = 1.0
 """A sensor that was last brought up to date longer ago than this shows nothing: cards do it at least ten times a second."""
-SENSORS = ("clock_mhz", "memory_clock_mhz", "power_w", "temperature_c")
 LOST = {
     "gpu_lost": "GPU is lost: it has fallen off the bus or has otherwise become inaccessible",
     "driver_mismatch": "driver and library version differ: the driver was replaced: restart",
@@ -206,14 +205,21 @@ class ReplayWatch(Watch):
         limited = {limit: seconds for limit, seconds in moved.items() if seconds >= 0.0}
         elapsed = max(card.now_s - self._began_s, 1e-12)
         cause = next((limit for limit, seconds in limited.items() if seconds > LIMITED_SHARE * elapsed), "")
-        shown = {name: card.sensor(name) for name in SENSORS}
-        return Observed(Conditions(**shown, limited_s=max(limited.values(), default=None)), cause)
+        seen = Conditions(
+            clock_mhz=card.sensor("clock_mhz"),
+            memory_clock_mhz=card.sensor("memory_clock_mhz"),
+            power_w=card.sensor("power_w"),
+            temperature_c=card.sensor("temperature_c"),
+            limited_s=max(limited.values(), default=None),
+        )
+        return Observed(seen, cause)
 
 
 class ReplaySession(Session):
     """A trace. Tensors stay on the CPU."""
 
     torch_device = "cpu"
+    no_meter = "a replayed card uses no energy"
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace

@@ -6,6 +6,7 @@ same in whatever order and worker it runs.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -123,7 +124,7 @@ class Trace(_Part):
     @field_validator("clock_mhz", "memory_clock_mhz", "power_w", "temperature_c")
     @classmethod
     def _in_order(cls, points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-        if any(later[0] <= earlier[0] for earlier, later in zip(points, points[1:], strict=False)):
+        if any(later[0] <= earlier[0] for earlier, later in itertools.pairwise(points)):
             raise ValueError("its seconds must rise")
         return points
 

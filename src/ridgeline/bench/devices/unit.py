@@ -83,6 +83,8 @@ class Session(ABC):
     """torch device type: ``cpu`` or ``cuda``; the session has made its own card the current one."""
     timer: Timer
     watch: Watch
+    no_meter: str = ""
+    """Why no meter of this host speaks of this unit; empty where one may."""
     card_uuid: str | None = None
     """UUID of the card, by which its energy meter is found; ``None`` for a host."""
 
