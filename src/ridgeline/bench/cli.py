@@ -172,6 +172,7 @@ def _build_native() -> None:
 
 
 def _measure(plan: Any, unit: Any, store: Path | None, json: bool) -> None:
+    from ridgeline.bench.devices.unit import UnitLostError
     from ridgeline.bench.progress import Progress
     from ridgeline.bench.run import run_plan
     from ridgeline.bench.summary import print_json, print_summary
@@ -183,6 +184,9 @@ def _measure(plan: Any, unit: Any, store: Path | None, json: bool) -> None:
             run_id = run_plan(plan, unit, opened, progress.report)
     except KeyboardInterrupt:
         print("ridgeline: interrupted; what was measured is kept: the same command continues", file=sys.stderr)
+        raise SystemExit(EXIT_ERROR) from None
+    except UnitLostError as error:
+        print(f"ridgeline: {error}; what was measured is kept: the same command continues", file=sys.stderr)
         raise SystemExit(EXIT_ERROR) from None
     if json:
         print_json(opened, run_id)

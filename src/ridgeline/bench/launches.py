@@ -158,7 +158,7 @@ def make_launches(
         if index == 0 or constants:
             own = session.place({name: tensor.clone() for name, tensor in constants.items()})
             began = time.monotonic()
-            run = implementation.prepare(problem, own, context)
+            run = session.bind(implementation.prepare(problem, own, context))
             session.synchronize()
             prepare_s = prepare_s or time.monotonic() - began
         inputs = (

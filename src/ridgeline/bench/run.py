@@ -17,7 +17,7 @@ from ridgeline.analytical.clock_correction import raised_to_clock
 from ridgeline.analytical.device import PHYSICAL, Device
 from ridgeline.analytical.roofline import IMPOSSIBLE_MARGIN, bound
 from ridgeline.analytical.statistics import summarise
-from ridgeline.bench.devices.unit import Unit
+from ridgeline.bench.devices.unit import Unit, UnitLostError
 from ridgeline.bench.environment import environment
 from ridgeline.bench.plan import Case, Plan
 from ridgeline.bench.roofs import SETTINGS as ROOF_SETTINGS
@@ -56,6 +56,7 @@ def run_plan(plan: Plan, unit: Unit, store: Store, report: Report) -> str:
 
     Raises:
         StoreError: for a store that cannot be written.
+        UnitLostError: where the unit is gone and does not come back; the run is then unfinished.
     """
     writer = store.resume(plan.digest) or store.create(_manifest(plan, unit), unit.device)
     with writer:
@@ -111,6 +112,8 @@ class _Runner:
         self._number = 0
         self._device: Device = unit.device
         self._roof_records: list[Measurement] = []
+        self._suspect = False
+        self._losses = 0
 
     def run(self) -> None:
         limit = self._plan.settings.memory_limit_bytes or 0.75 * psutil.virtual_memory().available
@@ -149,7 +152,10 @@ class _Runner:
         if reason is not None:
             outcome = Outcome({"status": "unsupported", "reason": reason}, 0.0)
         else:
+            self._look_for_unit(supervisor)
             outcome = supervisor.run(self._request(case, process, settings))
+            self._suspect = outcome.fields["status"] in ("crashed", "timeout")
+            self._losses += outcome.unit_lost
         fields = dict(outcome.fields)
         if fields["status"] in ("ok", "unstable"):
             fields |= self._judge(case, fields)
@@ -172,6 +178,19 @@ class _Runner:
             peak_memory_bytes=outcome.peak_memory_bytes or None,
             **fields,
         )
+
+    def _look_for_unit(self, supervisor: Supervisor) -> None:
+        """After a fault: whether the unit is still there, so that no other case is blamed for its loss.
+
+        Raises:
+            UnitLostError: where it is not.
+        """
+        if not self._suspect:
+            return
+        looked = supervisor.run({"task": "present", "unit": self._unit.spec, "losses": self._losses, "with": []})
+        if looked.fields["status"] != "ok":
+            raise UnitLostError(f"{looked.fields['reason']}: {len(self._writer.done)} of {self._plan.planned} measured")
+        self._suspect = False
 
     def _request(self, case: Case, process: int, settings: Settings) -> dict[str, Any]:
         return {

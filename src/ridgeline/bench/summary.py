@@ -99,7 +99,9 @@ def _roof_rate(row: dict[str, Any]) -> tuple[float | None, str]:
 
 
 def _case_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="Cases", title_justify="left")
+    replayed = any(row["protocol"]["timer"] == "replay" for row in rows)
+    title = "Cases replayed from a trace: no measurement" if replayed else "Cases"
+    table = Table(title=title, title_justify="left")
     columns = (
         "operator", "implementation", "shape", "cache", "median", "± %", "GFLOP/s", "GB/s",
         "% of roof", "bound by", "x baseline", "energy", "status",

@@ -40,6 +40,8 @@ class Outcome:
     fields: Mapping[str, Any]
     """Status, reason and, where it was timed, the record's measured fields."""
     peak_memory_bytes: float
+    unit_lost: bool = False
+    """The unit went away while the case ran."""
 
 
 class Supervisor:
@@ -125,13 +127,15 @@ class Supervisor:
                     return self._ended("timeout", f"no result after {limit_s:.3g} s (phase: {phase})", peak)
 
     def _finish(self, fields: Mapping[str, Any], peak: float) -> Outcome:
+        fields = dict(fields)
+        lost = bool(fields.pop("unit_lost", False))
         # A kernel that went wrong may have damaged the process; one that left another running would disturb the next.
         if fields["status"] not in ("ok", "unstable", "unsupported") or self._children():
             self.stop()
         reason = _one_line(fields.get("reason", ""))
         if fields["status"] != "ok" and not reason:
             reason = "the kernel gave no reason"
-        return Outcome({**fields, "reason": reason}, peak)
+        return Outcome({**fields, "reason": reason}, peak, lost)
 
     def _ended(self, status: str, reason: str, peak: float) -> Outcome:
         self.stop()

@@ -72,10 +72,16 @@ class _Runner:
 
         from ridgeline.bench.checks import IncorrectError
         from ridgeline.bench.devices.cuda_timer import CaptureError
+        from ridgeline.bench.devices.unit import UnitError, UnitLostError
         from ridgeline.kernels.registry import RegistryError, Unsupported, load, one_line
 
+        fields: dict[str, Any]
         try:
-            if "callable" in request:
+            if request.get("task") == "present":
+                self._send("phase", name="open the unit")
+                self._session(request["unit"]).check_present(request["losses"])
+                fields = {"status": "ok"}
+            elif "callable" in request:
                 fields = self._measure_callable(request)
             else:
                 load([Path(folder) for folder in request["with"]])
@@ -86,6 +92,9 @@ class _Runner:
             fields = {"status": "incorrect", "reason": str(error)}
         except (MemoryError, torch.OutOfMemoryError) as error:
             fields = {"status": "out_of_memory", "reason": one_line(error)}
+        except (UnitLostError, UnitError) as error:
+            reason = f"unit {request['unit']} was lost: {one_line(error)}"
+            fields = {"status": "crashed", "reason": reason, "unit_lost": True}
         except RegistryError as error:
             fields = {"status": "crashed", "reason": str(error)}
         except Exception as error:
@@ -111,6 +120,7 @@ class _Runner:
         problem = make_problem(request["operator"], request["problem"])
         session = self._session(request["unit"])
         session.use(request["threads"])
+        session.begin_case(problem.operator, request["implementation"], request["seed"])
         torch.manual_seed(request["seed"])
         self._send("phase", name="prepare")
         launches, checker, prepare_s = make_launches(
@@ -183,10 +193,14 @@ class _Runner:
         """The meter of a unit; it keeps what it has learnt about the sensor and the idle baseline."""
         from ridgeline.bench.energy.choose import choose_source
         from ridgeline.bench.energy.meter import EnergyMeter
+        from ridgeline.bench.energy.source import EnergySource, NullSource
 
         key = f"{spec} {settings.meter}"
         if key not in self._meters:
-            source = choose_source(settings.meter, session.card_uuid, clock=session.clock)
+            if session.no_meter:
+                source: EnergySource = NullSource("no_meter", session.no_meter)
+            else:
+                source = choose_source(settings.meter, session.card_uuid, clock=session.clock)
             self._meters[key] = EnergyMeter(source, clock=session.clock, sleep=session.sleep)
         return self._meters[key]
 

@@ -37,7 +37,8 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             "bandwidth": [engineering(v, "B/s") for v in rows["bytes_per_s"]],
             "intensity": [plain(v, "FLOP/B") for v in rows["intensity_flop_per_byte"]],
             "protocol": [
-                f"{c}, {t} thread{'s' if t != 1 else ''}" for c, t in zip(rows["cache"], rows["threads"], strict=True)
+                f"{c}, {t} thread{'s' if t != 1 else ''}" + (", replayed" if p["timer"] == "replay" else "")
+                for c, t, p in zip(rows["cache"], rows["threads"], rows["protocol"], strict=True)
             ],
             "level": rows["level"].fillna("–"),
         }

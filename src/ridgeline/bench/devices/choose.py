@@ -61,5 +61,11 @@ def _cuda(argument: str) -> Unit:
     return detect(argument)
 
 
-_KINDS: dict[str, Callable[[str], Unit]] = {"cpu": _cpu, "cuda": _cuda}
+def _replay(argument: str) -> Unit:
+    from ridgeline.bench.devices.replay import open_replay
+
+    return open_replay(argument)
+
+
+_KINDS: dict[str, Callable[[str], Unit]] = {"cpu": _cpu, "cuda": _cuda, "replay": _replay}
 """How the unit of each kind is made from what follows the colon."""

@@ -18,7 +18,7 @@ from ridgeline.analytical.problem import Problem
 from ridgeline.results.measurement import Conditions, Placement
 
 if TYPE_CHECKING:
-    from ridgeline.kernels.registry import Tensors
+    from ridgeline.kernels.registry import Run, Tensors
 
 
 class UnitError(ValueError):
@@ -83,6 +83,8 @@ class Session(ABC):
     """torch device type: ``cpu`` or ``cuda``; the session has made its own card the current one."""
     timer: Timer
     watch: Watch
+    no_meter: str = ""
+    """Why no meter of this host speaks of this unit; empty where one may."""
     card_uuid: str | None = None
     """UUID of the card, by which its energy meter is found; ``None`` for a host."""
 
@@ -117,6 +119,27 @@ class Session(ABC):
     def peak_memory_bytes(self) -> float | None:
         """Largest allocation on the unit since :meth:`use`; ``None`` where that is the worker's resident size."""
         return None
+
+    def begin_case(self, operator: str, implementation: str, seed: int) -> None:  # noqa: B027  (only a replay asks)
+        """Told before a case is prepared."""
+
+    def bind(self, run: Run) -> Run:
+        """A prepared ``run`` as this unit executes it; nearly always itself."""
+        return run
+
+    def check_present(self, losses: int) -> None:
+        """Look whether the unit can be used, after a fault.
+
+        Args:
+            losses: how often this run has lost it.
+
+        Raises:
+            UnitLostError: where it is gone.
+        """
+        import torch
+
+        self.place({"present": torch.ones(1)})
+        self.synchronize()
 
     def close(self) -> None:  # noqa: B027  (most have nothing to put back)
         """Leave the process as the session found it."""
