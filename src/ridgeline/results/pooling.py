@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ridgeline.analytical.processes import ProcessesSummary, summarise_processes
-from ridgeline.results.record import Measurement
+from ridgeline.results.measurement import Measurement
 
 POOLED = frozenset({"ok", "unstable"})
 """Statuses whose samples are used; the samples of an ``impossible`` measurement are not trusted."""

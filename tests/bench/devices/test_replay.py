@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import Run
+from ridgeline_process import Run
 
 from ridgeline.analytical.device import catalogue
 from ridgeline.bench.devices.replay import trace_from_measurement
