@@ -55,17 +55,21 @@ class Side(Interface):
 
 
 class OwnSide:
-    """A side in this process."""
+    """A side in this process; ``warm_s`` is how long it launches untimed before a leg, at least once."""
 
-    def __init__(self, launches: Launches, timer: Timer) -> None:
+    def __init__(self, launches: Launches, timer: Timer, warm_s: float = 0.0) -> None:
         self._launches = launches
         self._timer = timer
+        self._warm_s = warm_s
 
     def begin(self, launches: int) -> None:
         self._launches.before_block(launches)
 
     def leg(self, launches: int) -> float:
+        until = time.monotonic() + self._warm_s
         self._launches.launch(1)
+        while time.monotonic() < until:
+            self._launches.launch(1)
         return self._timer.time(self._launches.launch, launches)
 
     def end(self) -> None:
