@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ridgeline_process import COMMAND, LIMIT_S
+from ridgeline_process import COMMAND, LIMIT_S, interruptible
 
 from ridgeline.results.record import Record
 from ridgeline.results.store import Store
@@ -47,8 +47,10 @@ class Command:
         self._environment = environment
 
     def start(self, most_bytes: int | None = None) -> subprocess.Popen[str]:
-        def limit() -> None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+        def before() -> None:
+            interruptible()
+            if most_bytes is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 
         return subprocess.Popen(
             [*COMMAND, "run", str(self.suite), "--store", str(self.store.path)],
@@ -57,7 +59,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=limit if most_bytes else None,
+            preexec_fn=before,
         )
 
     def finish(self, most_bytes: int | None = None) -> tuple[int, str]:
