@@ -21,6 +21,7 @@ import psutil
 import pytest
 import showcase
 from playwright.sync_api import Page, expect, sync_playwright
+from ridgeline_process import COMMAND, interruptible
 
 pytestmark = pytest.mark.browser
 
