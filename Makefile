@@ -15,7 +15,7 @@ CONSTRAINTS  := -c constraints.txt
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test lint format dashboard bench-roofs bench-overhead bench-false-alarms bench-power bench-coverage gpu-check bench-energy clean browser
+.PHONY: help setup setup-test run test lint format dashboard bench-roofs bench-overhead bench-false-alarms bench-faults bench-power bench-coverage gpu-check bench-energy clean browser
 
 help: ## Say what each target does.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,9 @@ bench-overhead: $(VENV)/peers-timing.stamp ## Compare seconds to a 1 % interval 
 
 bench-false-alarms: $(VENV)/peers-timing.stamp ## Compare equal kernels 300 times: how often they are called different; PASS or FAIL.
 	$(BIN)/python benchmarks/false_alarms.py
+
+bench-faults: setup-test ## Inject every fault we know for real: none may become a number; PASS or FAIL.
+	$(BIN)/python benchmarks/faults.py
 
 bench-power: setup ## Compare kernels with 5, 2 and 1 % more work: how often it is found; PASS or FAIL.
 	$(BIN)/python benchmarks/power.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from collections import Counter
@@ -15,6 +16,8 @@ from ridgeline.bench.compare_report import comparison_table, comparisons
 from ridgeline.bench.other_kinds import other_rows, print_other_kinds
 from ridgeline.results import views
 from ridgeline.results.comparison import derived
+from ridgeline.results.measurement import Measurement
+from ridgeline.results.pooling import PooledCase, pool
 from ridgeline.results.store import Store
 
 STATUS_STYLE = {"ok": "green", "unstable": "yellow", "unsupported": "dim"}
@@ -48,6 +51,9 @@ def print_summary(store: Store, run_id: str | None, closing: bool = False) -> No
         console.print(_roof_table(roofs))
     if cases:
         console.print(_case_table(cases))
+    pooled = _pooled(store, run_id)
+    if pooled:
+        console.print(_pooled_table(pooled))
     reasons = {r["energy_reason"] for r in rows if r["energy_j"] is None and r["energy_reason"]}
     if reasons:
         console.print(f"energy: empty, because {'; '.join(sorted(reasons))}", markup=False)
@@ -131,6 +137,35 @@ def _case_table(rows: list[dict[str, Any]]) -> Table:
             _status(row),
         )
         last = row["operator"]
+    return table
+
+
+def _pooled(store: Store, run_id: str | None) -> list[PooledCase]:
+    """Cases that were timed in more than one process."""
+    records = [r for r in store.records(run_id)[0] if isinstance(r, Measurement) and r.role == "case"]
+    return [case for case in pool(records) if len(case.used) > 1]
+
+
+def _pooled_table(cases: list[PooledCase]) -> Table:
+    table = Table(title="Over fresh processes", title_justify="left")
+    for name in ("operator", "implementation", "shape", "cache", "processes", "median", "± %", "from", "spread is of"):
+        table.add_column(name, justify="right" if name in ("processes", "median", "± %") else "left", overflow="fold")
+    sweep = len({case.used[0].protocol.threads for case in cases}) > 1
+    for case in cases:
+        first, summary = case.used[0], case.summary
+        assert summary is not None
+        half = summary.half_width_relative
+        table.add_row(
+            first.operator,
+            first.implementation,
+            first.problem_label,
+            first.protocol.cache + (f", {first.protocol.threads} thr" if sweep else ""),
+            str(len(case.used)),
+            time_text(summary.median),
+            "" if math.isinf(half) else f"{half * 100:.1f}",
+            summary.basis,
+            summary.spread.dominant or "",
+        )
     return table
 
 

@@ -54,5 +54,5 @@ def _pool(run_id: str, case_id: str, records: list[Measurement]) -> PooledCase:
         else:
             used.append(record)
     used.sort(key=lambda record: record.process)
-    summary = summarise_processes([record.samples_s for record in used]) if used else None
+    summary = summarise_processes([record.used_samples_s for record in used]) if used else None
     return PooledCase(run_id, case_id, tuple(used), tuple(left_out), summary)
