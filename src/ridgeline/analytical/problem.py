@@ -80,6 +80,11 @@ class Problem:
         return float(self.expected_work().bytes)
 
     @property
+    def message_bytes(self) -> float | None:
+        """Size S of a collective's message, as nccl-tests define it; ``None`` for what is no collective."""
+        return None
+
+    @property
     def label(self) -> str:
         """The shape in a few characters, for tables."""
         return " ".join(f"{key}={value}" for key, value in self.to_dict().items())

@@ -43,8 +43,11 @@ def bound(work: Work, device: Device, level: str) -> Bound | None:
     """The bound of ``work`` with its bytes in memory ``level``, from the ceilings that ``device`` carries.
 
     Select the ceilings first (:meth:`Device.select`). ``None`` where no ceiling applies at all. Work for which the
-    device states no rate is left out: the result stays a bound, only a weaker one.
+    device states no rate is left out: the result stays a bound, only a weaker one. ``None`` too where the work passes
+    over links: no device states a link's ceiling yet, and what its memory could do says nothing about a link.
     """
+    if float(work.link_bytes) > 0.0:
+        return None
     terms = _compute_terms(work.operations, device)
     bandwidth = device.bandwidth(level)
     if bandwidth is not None and float(work.bytes) > 0.0:

@@ -67,6 +67,8 @@ class Work:
     read_bytes: Mapping[str, Any] = field(default_factory=dict)
     written_bytes: Mapping[str, Any] = field(default_factory=dict)
     launches: int = 1
+    link_bytes: Any = 0.0
+    """Bytes that one rank has to pass over its link to the others; no part of :attr:`bytes`."""
 
     def __post_init__(self) -> None:
         for streams in (self.read_bytes, self.written_bytes):
@@ -104,6 +106,7 @@ class Work:
             _merge(self.read_bytes, other.read_bytes),
             _merge(self.written_bytes, other.written_bytes),
             self.launches + other.launches,
+            self.link_bytes + other.link_bytes,
         )
 
 

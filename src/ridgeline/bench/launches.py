@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -34,6 +34,8 @@ class Slot:
     run: Run
     inputs: Tensors
     out: torch.Tensor
+    hidden: Tensors = field(default_factory=dict)
+    """Inputs of other ranks, which only the reference reads."""
 
 
 class RotatingLaunches:
@@ -71,8 +73,13 @@ class RotatingLaunches:
         if self._cold:
             self._next += count
 
-    def before_block(self, count: int) -> None:
-        self._check_this_block = self._check_s <= CHECK_SHARE * self._block_s
+    def affords_check(self) -> bool:
+        """Whether the next block can be checked within the share of time that checks may take."""
+        return self._check_s <= CHECK_SHARE * self._block_s
+
+    def before_block(self, count: int, check: bool | None = None) -> None:
+        """Get ready for a block; ``check`` says whether it is checked where this process does not decide that."""
+        self._check_this_block = self.affords_check() if check is None else check
         if self._cold:
             watched = (self._next + count - 1) % len(self._slots)
         else:
@@ -108,7 +115,8 @@ class RotatingLaunches:
 
     def _renew(self, slot: Slot) -> None:
         """New input values: each tensor that may be is rolled by a random offset, which keeps its distribution."""
-        for name, tensor in slot.inputs.items():
+        # In the order of their names: ranks draw the same offsets, although each holds back other inputs.
+        for name, tensor in sorted({**slot.inputs, **slot.hidden}.items()):
             if tensor.numel() > 1 and name not in self._checker.operator.fixed_inputs:
                 offset = int(torch.randint(1, tensor.numel(), (1,), generator=self._checker.generator))
                 tensor.copy_(tensor.reshape(-1).roll(offset).reshape(tensor.shape))
@@ -120,7 +128,7 @@ class RotatingLaunches:
         for name, given in self._given.items():
             if not torch.equal(self._watched.inputs[name], given):
                 raise IncorrectError(f"{when}: the kernel wrote to its input {name!r}")
-        self._checker.check(self._given, self._watched.out, when)
+        self._checker.check({**self._given, **self._watched.hidden}, self._watched.out, when)
         self._check_s += time.monotonic() - began
 
 
@@ -134,6 +142,8 @@ def make_launches(
     cold: bool,
     cache_bytes: float,
     seed: int,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> tuple[RotatingLaunches, Checker, float]:
     """Make inputs, prepare the implementation once per slot, and bind both.
 
@@ -145,7 +155,9 @@ def make_launches(
     """
     generator = torch.Generator().manual_seed(seed)
     constants = operator.make_constants(problem, generator)
-    context = Context(session.torch_device, threads)
+    operator = operator.of_rank(rank)
+    hides = operator.hidden_inputs(problem)
+    context = Context(session.torch_device, threads, rank=rank, ranks=ranks)
     slot_bytes = problem.footprint_bytes()
     count = max(2, math.ceil(COLD_FACTOR * cache_bytes / slot_bytes) + 1) if cold else 2
     if count > MOST_SLOTS:
@@ -161,12 +173,14 @@ def make_launches(
             run = session.bind(implementation.prepare(problem, own, context))
             session.synchronize()
             prepare_s = prepare_s or time.monotonic() - began
-        inputs = (
-            session.place(operator.make_inputs(problem, generator))
-            if index < 2
-            else _shifted(operator, slots[index % 2].inputs, index)
-        )
-        slots.append(Slot(run, inputs, session.place({"out": operator.make_output(problem)})["out"]))
+        if index < 2:
+            made = operator.make_inputs(problem, generator)
+            inputs = session.place({name: tensor for name, tensor in made.items() if name not in hides})
+            hidden: Tensors = {name: tensor for name, tensor in made.items() if name in hides}
+        else:
+            inputs = _shifted(operator, slots[index % 2].inputs, index)
+            hidden = _shifted(operator, slots[index % 2].hidden, index)
+        slots.append(Slot(run, inputs, session.place({"out": operator.make_output(problem)})["out"], hidden))
     checker = Checker(operator, problem, constants, generator, tolerance_of(operator, implementation, problem))
     launches = RotatingLaunches(slots, checker, session, cold=cold, cache_bytes=cache_bytes, slot_bytes=slot_bytes)
     return launches, checker, prepare_s

@@ -112,7 +112,9 @@ def _case_table(rows: list[dict[str, Any]]) -> Table:
         "operator", "implementation", "shape", "cache", "median", "± %", "GFLOP/s", "GB/s",
         "% of roof", "bound by", "x baseline", "energy", "status",
     )  # fmt: skip
-    right = {"median", "± %", "GFLOP/s", "GB/s", "% of roof", "x baseline"}
+    links = ("algbw GB/s", "busbw GB/s") if any(row["algbw_bytes_per_s"] is not None for row in rows) else ()
+    columns = (*columns[:8], *links, *columns[8:])
+    right = {"median", "± %", "GFLOP/s", "GB/s", "% of roof", "x baseline", *links}
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     last = ""
@@ -129,7 +131,9 @@ def _case_table(rows: list[dict[str, Any]]) -> Table:
             time_text(row["median_s"]),
             _half_width(row),
             _scaled(row["flop_per_s"]),
-            _scaled(row["bytes_per_s"]),
+            # A collective's bytes are those of its link: its memory's would stand beside them as a third rate.
+            "" if row["algbw_bytes_per_s"] is not None else _scaled(row["bytes_per_s"]),
+            *(_scaled(row[f"{name[:5]}_bytes_per_s"]) for name in links),
             _percent(row),
             row["bound"] or "",
             "" if row["speed_ratio_to_baseline"] is None else f"{row['speed_ratio_to_baseline']:.2f}",

@@ -57,6 +57,10 @@ class Context:
     """Threads the protocol gives to the kernel."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Tuned configuration; empty for the implementation's default."""
+    rank: int = 0
+    """Which of the placement's ranks this process is."""
+    ranks: int = 1
+    """Ranks of the placement; where there are several, their process group is there (kernels/process_group.py)."""
 
 
 class Operator:
@@ -96,6 +100,14 @@ class Operator:
         and returned, ``[len(rows), out.shape[-1]]``. ``None`` asks for all of them, in the output's own shape.
         """
         raise NotImplementedError
+
+    def of_rank(self, rank: int) -> Operator:
+        """The operator as rank ``rank`` of a placement sees it: its inputs, its output. By default all see the same."""
+        return self
+
+    def hidden_inputs(self, problem: Any) -> frozenset[str]:
+        """Inputs that only the reference reads: they stay on the host and the kernel is not given them."""
+        return frozenset()
 
     def baseline(self, problem: Any, device: str) -> str:
         """Name of the implementation that speeds on this problem are compared with; empty for none."""

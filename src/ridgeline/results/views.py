@@ -29,7 +29,7 @@ from ridgeline.results.views_counters import COUNTER_NAMES, COUNTER_NUMBERS, all
 if TYPE_CHECKING:
     import pandas as pd
 
-PLACED = ("device", "unit", "threads", "cache")
+PLACED = ("device", "unit", "ranks", "threads", "cache")
 """Columns taken out of ``placement`` and ``protocol``."""
 
 NUMBERS = (
@@ -53,8 +53,11 @@ NUMBERS = (
     "clock_corrected_roof_fraction",
     "speed_ratio_to_baseline",
     *COUNTER_NUMBERS,
+    "algbw_bytes_per_s",
+    "busbw_bytes_per_s",
 )
-"""Derived columns that are numbers; seconds, operations, bytes, and their quotients."""
+"""Derived columns that are numbers; seconds, operations, bytes, and their quotients. ``algbw`` and ``busbw`` are those of
+nccl-tests (doc/PERFORMANCE.md): of collectives only, ``busbw`` only where there is more than one rank."""
 
 NAMES = ("level", "bound", "above_measured_roof", *COUNTER_NAMES)
 """Derived columns that are names or yes/no."""
@@ -199,6 +202,7 @@ def _derive(record: Measurement, works: _Works, roofs: _Roofs) -> dict[str, Any]
         **record.model_dump(mode="json"),
         "device": record.placement.device,
         "unit": record.placement.unit,
+        "ranks": record.placement.ranks,
         "threads": record.protocol.threads,
         "cache": record.protocol.cache,
         **dict.fromkeys((*NUMBERS, *NAMES)),
@@ -212,6 +216,8 @@ def _derive(record: Measurement, works: _Works, roofs: _Roofs) -> dict[str, Any]
         row["intensity_flop_per_byte"] = intensity if math.isfinite(intensity) else None
     _derive_times(row, record)
     _derive_energy(row, record)
+    if known is not None:
+        _derive_bandwidths(row, *known)
     _derive_level(row, record, known[0] if known else None, roofs)
     if known is not None and row["level"] is not None:
         _derive_roofs(row, record, known[1], roofs)
@@ -245,6 +251,15 @@ def _derive_energy(row: dict[str, Any], record: Measurement) -> None:
         ("energy_delay_js", facts.edp_js),
     ):
         row[name] = None if figure is None else figure.value
+
+
+def _derive_bandwidths(row: dict[str, Any], problem: Problem, work: Work) -> None:
+    """Bandwidths of a collective; the samples are already those of the slowest rank."""
+    if row["median_s"] is None or problem.message_bytes is None:
+        return
+    row["algbw_bytes_per_s"] = problem.message_bytes / row["median_s"]
+    if work.link_bytes > 0.0:
+        row["busbw_bytes_per_s"] = float(work.link_bytes) / row["median_s"]
 
 
 def _derive_level(row: dict[str, Any], record: Measurement, problem: Problem | None, roofs: _Roofs) -> None:

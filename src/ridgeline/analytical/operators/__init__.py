@@ -6,7 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ridgeline.analytical.operators.all_reduce import AllReduce, all_reduce_work
+from ridgeline.analytical.operators.all_to_all import AllToAll, all_to_all_work
 from ridgeline.analytical.operators.attention import Attention, attention_pairs, attention_work
+from ridgeline.analytical.operators.collective import Collective
 from ridgeline.analytical.operators.fma import Fma, fma_work
 from ridgeline.analytical.operators.gemm import Gemm, gemm_work
 from ridgeline.analytical.operators.stream import STREAM_ARRAYS, Stream, stream_work
@@ -15,11 +18,16 @@ from ridgeline.analytical.problem import Problem, ProblemError, problem_classes
 
 __all__ = [
     "STREAM_ARRAYS",
+    "AllReduce",
+    "AllToAll",
     "Attention",
+    "Collective",
     "Fma",
     "Gemm",
     "Stream",
     "WeightOnlyGemm",
+    "all_reduce_work",
+    "all_to_all_work",
     "attention_pairs",
     "attention_work",
     "fma_work",

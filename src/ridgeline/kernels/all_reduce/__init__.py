@@ -1,0 +1,1 @@
+"""Operator ``all_reduce`` and its implementations."""

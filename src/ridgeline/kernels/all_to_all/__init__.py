@@ -1,0 +1,1 @@
+"""Operator ``all_to_all`` and its implementations."""
