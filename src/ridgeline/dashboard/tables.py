@@ -9,12 +9,14 @@ import pandas as pd
 import streamlit as st
 
 from ridgeline.analytical.device import PHYSICAL, Device
+from ridgeline.dashboard.kinds import REPLAY, is_replay
 from ridgeline.dashboard.quantity_text import engineering, percent_interval, plain, with_interval
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """A row per measurement for people: medians with intervals, prefixes, roof fraction, link to its detail."""
     rows = frame.sort_values(["operator", "problem_label", "implementation", "threads", "cache", "process"])
+    many = bool((rows["process"] > 0).any())
     return pd.DataFrame(
         {
             "detail": [kernel_link(run, record) for run, record in zip(rows["run_id"], rows["record_id"], strict=True)],
@@ -37,7 +39,11 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             "bandwidth": [engineering(v, "B/s") for v in rows["bytes_per_s"]],
             "intensity": [plain(v, "FLOP/B") for v in rows["intensity_flop_per_byte"]],
             "protocol": [
-                f"{c}, {t} thread{'s' if t != 1 else ''}" for c, t in zip(rows["cache"], rows["threads"], strict=True)
+                f"{c}, {t} thread{'s' if t != 1 else ''}{f', process {n}' if many else ''}"
+                + (f" · {REPLAY}" if is_replay(protocol) else "")
+                for c, t, n, protocol in zip(
+                    rows["cache"], rows["threads"], rows["process"], rows["protocol"], strict=True
+                )
             ],
             "level": rows["level"].fillna("–"),
         }
