@@ -22,15 +22,16 @@ def energy_facts(row: pd.Series) -> list[tuple[str, str]]:
         return []
     flop: Any = row.get("flop")
     per_joule = flop / energy_j if is_number(flop) and flop > 0.0 and energy_j > 0.0 else None
-    return [
+    found = [
         ("Energy per launch", with_interval(energy_j, row.get("energy_low_j"), row.get("energy_high_j"), "J")),
         ("Above idle", engineering(row.get("energy_net_j"), "J")),
         ("Power", engineering(row.get("power_w"), "W")),
         ("Work per joule", engineering(per_joule, "FLOP/J")),
     ]
+    return [(name, text) for name, text in found if text != MISSING]
 
 
 def quality_of(row: pd.Series) -> str:
-    """How the figure was taken, in the words of the record."""
+    """How good the figure is, in the words of the record; empty where it says nothing."""
     quality = row.get("energy_quality")
-    return quality if isinstance(quality, str) and quality else MISSING
+    return quality if isinstance(quality, str) and quality else ""

@@ -9,8 +9,16 @@ import pandas as pd
 import streamlit as st
 
 from ridgeline.analytical.device import PHYSICAL, Device
-from ridgeline.dashboard.kinds import REPLAY, is_replay
+from ridgeline.dashboard.kinds import is_replay
 from ridgeline.dashboard.quantity_text import engineering, percent_interval, plain, with_interval
+
+
+def status_of(frame: pd.DataFrame) -> list[str]:
+    """Status of each row; of a scripted one it says so, because no clock was read."""
+    return [
+        f"{status}, replay" if is_replay(protocol) else status
+        for status, protocol in zip(frame["status"], frame["protocol"], strict=True)
+    ]
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
@@ -23,7 +31,7 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             "operator": rows["operator"],
             "problem": rows["problem_label"],
             "implementation": rows["implementation"],
-            "status": rows["status"],
+            "status": status_of(rows),
             "time [interval]": [
                 with_interval(m, low, high, "s")
                 for m, low, high in zip(rows["median_s"], rows["interval_low_s"], rows["interval_high_s"], strict=True)
@@ -40,10 +48,7 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             "intensity": [plain(v, "FLOP/B") for v in rows["intensity_flop_per_byte"]],
             "protocol": [
                 f"{c}, {t} thread{'s' if t != 1 else ''}{f', process {n}' if many else ''}"
-                + (f" · {REPLAY}" if is_replay(protocol) else "")
-                for c, t, n, protocol in zip(
-                    rows["cache"], rows["threads"], rows["process"], rows["protocol"], strict=True
-                )
+                for c, t, n in zip(rows["cache"], rows["threads"], rows["process"], strict=True)
             ],
             "level": rows["level"].fillna("–"),
         }

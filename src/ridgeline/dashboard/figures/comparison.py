@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ridgeline.dashboard.figures import look
+from ridgeline.dashboard.kinds import REPLAY, is_replay
 from ridgeline.dashboard.quantity_text import is_number
 
 VERDICTS = {
@@ -46,6 +47,7 @@ def forest(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     figure = go.Figure()
     names = [
         f"{row['operator']} {row['problem_label']}<br><b>{side_name(row['side_b'])}</b> over {side_name(row['side_a'])}"
+        + (f"<br><b>{REPLAY}</b>" if is_replay(row["protocol"]) else "")
         for row in rows
     ]
     # The first row stands on top.
@@ -92,7 +94,14 @@ def forest(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
         figure,
         110 + 46 * len(rows),
         margin={"l": 20, "r": 24, "t": 40, "b": 52},
-        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "y": 1.01,
+            "yanchor": "bottom",
+            "font": {"size": 12},
+            "bgcolor": "rgba(0, 0, 0, 0)",
+        },
     )
     span = [low / pad, high * pad]
     figure.update_xaxes(
@@ -151,13 +160,20 @@ def quad_ratios(row: Mapping[str, Any]) -> go.Figure:
     for look_at in row["looks"]:
         if look_at <= len(used):
             figure.add_vline(
-                x=used[look_at - 1] + 1.5, line={"color": look.GRID, "width": 1, "dash": "dash"}, name="look"
+                x=used[look_at - 1] + 1.5, line={"color": look.PHYSICAL, "width": 1, "dash": "dash"}, name="look"
             )
     look.apply_look(
         figure,
         340,
         margin={"l": 72, "r": 24, "t": 40, "b": 52},
-        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "y": 1.01,
+            "yanchor": "bottom",
+            "font": {"size": 12},
+            "bgcolor": "rgba(0, 0, 0, 0)",
+        },
     )
     figure.update_xaxes(title_text="quad, in the order of time", range=[0, len(ratios) + 1], showgrid=False)
     figure.update_yaxes(title_text="time of B over time of A")
@@ -175,6 +191,6 @@ def _hover(row: Mapping[str, Any]) -> str:
         f"{row['verdict']}: {ratio_text(row)}",
         f"margin {row['margin'] * 100:g} %, {row['n_quads']} quads",
     ]
-    if row["protocol"]["timer"] == "replay":
-        lines.append("<b>replay: scripted, not measured</b>")
+    if is_replay(row["protocol"]):
+        lines.append(f"<b>{REPLAY}</b>")
     return "<br>".join(lines)

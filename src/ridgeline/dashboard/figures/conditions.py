@@ -41,7 +41,7 @@ def conditions_chart(
     shown = recorded(conditions)
     if not shown:
         return None
-    columns = min(COLUMNS, len(shown))
+    columns = 2 if len(shown) == 4 else min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     figure = make_subplots(
         rows=rows,
@@ -83,7 +83,7 @@ def conditions_chart(
         # A quantity that hardly moved must not look as if it did: at least 2 % of it is shown.
         pad = max(0.12 * (high - low), 0.01 * abs(high), 1e-3 if high == low == 0.0 else 0.0)
         figure.update_yaxes(range=[low - pad if low > 0.0 else -0.08 * (high or 1.0), high + pad], row=row, col=column)
-    look.apply_look(figure, 60 + 150 * rows, margin={"l": 60, "r": 24, "t": 30, "b": 44})
+    look.apply_look(figure, 60 + 160 * rows, margin={"l": 60, "r": 24, "t": 30, "b": 44})
     figure.update_annotations(font={"size": 12, "color": look.MUTED})
     figure.update_xaxes(
         tick0=1, dtick=max(1, len(conditions) // 6), range=[0.4, len(conditions) + 0.6], title_standoff=4

@@ -48,7 +48,7 @@ def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
             "B": [side_name(r["side_b"]) for r in rows],
             "ratio B/A [interval]": [ratio_text(r) for r in rows],
             "margin": [f"{r['margin'] * 100:g} %" for r in rows],
-            "quads": [r["n_quads"] for r in rows],
+            "quads": [MISSING if r["n_quads"] is None else f"{r['n_quads']}" for r in rows],
             "left out": [left_out_text(r) for r in rows],
             "protocol": [
                 f"{r['protocol']['cache']}, {r['protocol']['threads']} thread{'s' if r['protocol']['threads'] != 1 else ''}"

@@ -167,9 +167,10 @@ def show_energy(row: pd.Series) -> None:
     if not found:
         st.caption(f"No figure: {energy.reason_of(row)}")
         return
-    for tile, (name, text) in zip(st.columns(len(found)), found, strict=True):
+    for tile, (name, text) in zip(st.columns(4), found, strict=False):
         tile.metric(name, text, border=True)
-    st.caption(f"Quality of the figure: {energy.quality_of(row)}")
+    if quality := energy.quality_of(row):
+        st.caption(f"Quality of the figure: {quality}")
 
 
 def show_counters(row: pd.Series) -> None:
@@ -217,7 +218,8 @@ frame = view.cases if is_case and not view.cases.empty else view.frame
 frame = frame.assign(protocol_text=[protocol_text(r) for r in frame.itertuples()])
 row = pick_record(frame)
 colour = styles_of(view.frame).colour(row["operator"])
-if kinds.is_replay(row["protocol"]):
+if kinds.is_replay(row["protocol"]) and not all(map(kinds.is_replay, view.frame["protocol"])):
+    # Of a run that is scripted as a whole the head says so.
     st.markdown(f":violet-badge[{kinds.REPLAY}]")
 if row["status"] != "ok":
     st.error(f"**{row['status'].replace('_', ' ')}**: {row['reason']}", icon=":material/error:")

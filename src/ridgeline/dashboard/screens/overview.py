@@ -52,7 +52,7 @@ else:
         pd.DataFrame(
             {
                 "operator": best["operator"],
-                "status": best["status"],
+                "status": tables.status_of(best),
                 "implementation": best["implementation"],
                 "problem": best["problem_label"],
                 "share": 100.0 * best["roof_fraction"],
