@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import further_kinds
 import psutil
 import pytest
 import showcase
@@ -141,8 +142,8 @@ def test_runs_page(served: tuple[str, subprocess.Popen[str]], page: Page) -> Non
 
 def test_every_page_is_reached_from_the_menu(served: tuple[str, subprocess.Popen[str]], page: Page) -> None:
     visit(page, served[0], "Overview")
-    for link, title in (("Roofline", "Roofline"), ("Kernel detail", "Kernel detail"), ("Runs", "Runs")):
-        page.get_by_test_id("stSidebarNav").get_by_role("link", name=link).click()
+    for title in ("Roofline", "Kernel detail", "Comparisons", "Runs"):
+        page.get_by_test_id("stSidebarNav").get_by_role("link", name=title).click()
         expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=SLOW_MS)
     page.get_by_test_id("stSidebarNav").get_by_role("link", name="Overview").click()
     expect(page.get_by_role("heading", name="Overview", exact=True)).to_be_visible(timeout=SLOW_MS)
@@ -256,8 +257,33 @@ def test_a_deep_link_as_the_first_visit_of_a_fresh_server(tmp_path: Path, page: 
         visit(page, f"http://127.0.0.1:{port}/kernel?record=20261121-003", "Kernel detail")
         navigation = page.get_by_test_id("stSidebarNav")
         expect(navigation.get_by_role("link", name="Kernel detail")).to_be_visible(timeout=SLOW_MS)
-        expect(navigation.get_by_role("link")).to_have_count(4)
+        expect(navigation.get_by_role("link")).to_have_count(5)
         expect(page.get_by_text("118 %").first).to_be_visible(timeout=SLOW_MS)
+    finally:
+        server.terminate()
+        server.communicate(timeout=20)
+
+
+def test_a_comparison_is_linked_drawn_and_its_left_out_quads_say_why(tmp_path: Path, page: Page) -> None:
+    port = free_port()
+    server = start(further_kinds.add_further(showcase.make_showcase(tmp_path)).path, port)
+    try:
+        wait_until_healthy(server, port)
+        visit(page, f"http://127.0.0.1:{port}/comparisons?comparison=c-left-out", "Comparisons")
+        expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=SLOW_MS)
+        ratios = "gd._fullData.filter(t => t.meta === 'ratio').reduce((n, t) => n + t.x.length, 0)"
+        assert chart(page, ratios) == 6
+        quads = page.locator(".js-plotly-plot").nth(1)
+        quads.scroll_into_view_if_needed()
+        x, y = quads.evaluate(
+            "gd => { const t = gd._fullData.find(t => t.meta === 'left out'), l = gd._fullLayout,"
+            " r = gd.getBoundingClientRect();"
+            " return [r.left + l.xaxis._offset + l.xaxis.d2p(t.x[1]), r.top + l.yaxis._offset + l.yaxis.d2p(t.y[1])]; }"
+        )
+        page.mouse.move(x - 30, y)
+        page.mouse.move(x, y, steps=5)
+        expect(quads.locator(".hoverlayer .hovertext")).to_contain_text("left out: power limit", timeout=SLOW_MS)
+        expect(page).to_have_url(re.compile("comparison=c-left-out"))
     finally:
         server.terminate()
         server.communicate(timeout=20)

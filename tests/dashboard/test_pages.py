@@ -19,7 +19,8 @@ from streamlit.testing.v1 import AppTest
 from ridgeline.dashboard import data, serve, tables
 from ridgeline.results import views
 
-PAGES = ("overview", "roofline", "kernel", "runs")
+PAGES = ("overview", "roofline", "kernel", "comparisons", "runs")
+OF_ONE_RUN = ("overview", "roofline", "kernel")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_every_page_over_an_empty_store(page: str, made: bool, tmp_path: Path, m
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_over_a_damaged_store(page: str, damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page(page, damaged, monkeypatch)
-    if page != "runs":
+    if page in OF_ONE_RUN:
         assert app.dataframe or app.get("plotly_chart")
 
 
@@ -112,12 +113,12 @@ def test_a_run_without_results_or_device(page: str, tmp_path: Path, monkeypatch:
     shutil.rmtree(tmp_path / "runs" / showcase.OLD_RUN)
     (tmp_path / "runs" / showcase.RUN / "device.json").write_text("{}")
     app = open_page(page, tmp_path, monkeypatch)
-    if page != "runs":
+    if page in OF_ONE_RUN:
         assert "device.json" in words(app)
     with store.create(showcase.manifest("20261122T000000Z-00000001"), showcase.make_device()):
         pass
     app = open_page(page, tmp_path, monkeypatch, run="20261122T000000Z-00000001")
-    if page != "runs":
+    if page in OF_ONE_RUN:
         assert "no measure" in words(app) or "no measured case" in words(app)
 
 
@@ -287,7 +288,7 @@ for m in pkgutil.walk_packages(d.__path__, "ridgeline.dashboard."):
         importlib.import_module(m.name)
 from streamlit.testing.v1 import AppTest
 from ridgeline.dashboard.serve import APP
-for page in ("", "roofline", "kernel", "runs"):
+for page in ("", "roofline", "kernel", "comparisons", "runs"):
     app = AppTest.from_file(str(APP), default_timeout=60)
     if page:
         app.switch_page(f"screens/{page}.py")

@@ -84,6 +84,8 @@ def _gpu() -> Finding:
     from ridgeline.bench.devices.cuda import CATALOGUE_NAMES
     from ridgeline.bench.devices.cuda_probe import probe, something_there
 
+    if importlib.util.find_spec("torch") is None:
+        return Finding("GPU", "missing", "torch is not installed, so none can be used", "pip install 'ridgeline[run]'")
     if not something_there():
         return Finding("GPU", "missing", "none; Triton kernels are shown as unsupported", "run on a machine with one")
     probed = probe()

@@ -18,6 +18,7 @@ PAGES = (
     st.Page("screens/overview.py", title="Overview", icon=":material/home:", default=True),
     st.Page("screens/roofline.py", title="Roofline", icon=":material/show_chart:", url_path="roofline"),
     st.Page("screens/kernel.py", title="Kernel detail", icon=":material/query_stats:", url_path="kernel"),
+    st.Page("screens/comparisons.py", title="Comparisons", icon=":material/compare_arrows:", url_path="comparisons"),
     st.Page("screens/runs.py", title="Runs", icon=":material/list_alt:", url_path="runs"),
 )
 

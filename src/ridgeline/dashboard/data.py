@@ -15,6 +15,7 @@ from ridgeline.analytical.device import Device
 from ridgeline.results import views
 from ridgeline.results.run import RunManifest
 from ridgeline.results.store import RunInfo, Store, StoreError
+from ridgeline.results.views_counters import COUNTERS_SUFFIX
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 """Name, size and modification time of files: equal fingerprints mean that nothing was written."""
@@ -55,22 +56,28 @@ def load_runs() -> list[RunInfo]:
         StoreError: where the store itself cannot be read.
     """
     path = store_path()
-    return _runs(str(path), _fingerprint(path / "runs", depth=2))
+    return _runs(str(path), fingerprint(path / "runs", depth=2))
 
 
 def load_run(info: RunInfo) -> RunView:
     """One run; whatever of it is damaged is named in ``problems``."""
     path = store_path()
-    return _run(str(path), info, _fingerprint(path / "runs" / info.run_id, depth=1))
+    # Profiles lie in runs of their own and are joined to this one's rows.
+    profiles = tuple(
+        (f"{folder.name}/{name}", size, time)
+        for folder in sorted((path / "runs").glob(f"*{COUNTERS_SUFFIX}"))
+        for name, size, time in fingerprint(folder, depth=1)
+    )
+    return _run(str(path), info, fingerprint(path / "runs" / info.run_id, depth=1) + profiles)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def _runs(path: str, fingerprint: Fingerprint) -> list[RunInfo]:
+def _runs(path: str, written: Fingerprint) -> list[RunInfo]:
     return Store(Path(path)).runs()
 
 
 @st.cache_data(max_entries=16, show_spinner="Reading the run")
-def _run(path: str, info: RunInfo, fingerprint: Fingerprint) -> RunView:
+def _run(path: str, info: RunInfo, written: Fingerprint) -> RunView:
     store = Store(Path(path))
     problems: list[str] = []
     device: Device | None = None
@@ -92,14 +99,14 @@ def _run(path: str, info: RunInfo, fingerprint: Fingerprint) -> RunView:
     return RunView(info, frame, device, manifest, tuple(dict.fromkeys(problems)))
 
 
-def _fingerprint(folder: Path, depth: int) -> Fingerprint:
+def fingerprint(folder: Path, depth: int) -> Fingerprint:
     """Of all files below ``folder``; what cannot be looked at counts as absent."""
     found: list[tuple[str, int, int]] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir() and depth > 1:
-                    found += [(f"{entry.name}/{n}", s, t) for n, s, t in _fingerprint(Path(entry.path), depth - 1)]
+                    found += [(f"{entry.name}/{n}", s, t) for n, s, t in fingerprint(Path(entry.path), depth - 1)]
                     found.append((entry.name, 0, 0))
                 elif entry.is_file():
                     status = entry.stat()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pandas as pd
 import streamlit as st
 
-from ridgeline.dashboard import data
+from ridgeline.dashboard import data, kinds
 from ridgeline.results.store import RunInfo, StoreError
 
 NEXT_STEP = (
@@ -42,6 +42,12 @@ def pick_run(title: str) -> data.RunView:
         for run in runs:
             st.markdown(f"- `{run.run_id}`: {run.reason}")
         st.stop()
+    # Runs that hold only comparisons or other tools' numbers have pages of their own.
+    readable = [r for r in readable if not (held := kinds.kinds_of(r)) or "measurement" in held]
+    if not readable:
+        st.info("No run of this store holds measurements yet.", icon=":material/inbox:")
+        st.markdown(NEXT_STEP + " What there is stands on the pages Comparisons and Runs.")
+        st.stop()
     by_id = {r.run_id: r for r in readable}
     default = next((i for i, r in enumerate(readable) if r.records), 0)
     chosen = right.selectbox("Run", list(by_id), index=default, key="run", bind="query-params")
@@ -51,7 +57,21 @@ def pick_run(title: str) -> data.RunView:
         f"suite **{info.suite}** · {info.device_name} · started {when(info.created_at)} · {info.state} · "
         f"{info.ok} ok of {info.records} measured, {info.planned} planned"
     )
+    show_badges(info, view.frame)
     return view
+
+
+def show_badges(info: RunInfo, frame: pd.DataFrame) -> None:
+    """What a reader must know before any number: scripted times, and numbers that somebody else took."""
+    badges = []
+    replayed = sum(kinds.is_replay(protocol) for protocol in frame["protocol"])
+    if replayed:
+        of_all = "" if replayed == len(frame) else f" ({replayed} of {len(frame)} records)"
+        badges.append(f":violet-badge[{kinds.REPLAY}{of_all}]")
+    if info.contributed:
+        badges.append(":orange-badge[contributed: measured by somebody else]")
+    if badges:
+        st.markdown(" ".join(badges))
 
 
 def show_problems(view: data.RunView) -> None:

@@ -9,19 +9,29 @@ import pandas as pd
 import streamlit as st
 
 from ridgeline.analytical.device import PHYSICAL, Device
+from ridgeline.dashboard.kinds import is_replay
 from ridgeline.dashboard.quantity_text import engineering, percent_interval, plain, with_interval
+
+
+def status_of(frame: pd.DataFrame) -> list[str]:
+    """Status of each row; of a scripted one it says so, because no clock was read."""
+    return [
+        f"{status}, replay" if is_replay(protocol) else status
+        for status, protocol in zip(frame["status"], frame["protocol"], strict=True)
+    ]
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """A row per measurement for people: medians with intervals, prefixes, roof fraction, link to its detail."""
     rows = frame.sort_values(["operator", "problem_label", "implementation", "threads", "cache", "process"])
+    many = bool((rows["process"] > 0).any())
     return pd.DataFrame(
         {
             "detail": [kernel_link(run, record) for run, record in zip(rows["run_id"], rows["record_id"], strict=True)],
             "operator": rows["operator"],
             "problem": rows["problem_label"],
             "implementation": rows["implementation"],
-            "status": rows["status"],
+            "status": status_of(rows),
             "time [interval]": [
                 with_interval(m, low, high, "s")
                 for m, low, high in zip(rows["median_s"], rows["interval_low_s"], rows["interval_high_s"], strict=True)
@@ -37,8 +47,8 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             "bandwidth": [engineering(v, "B/s") for v in rows["bytes_per_s"]],
             "intensity": [plain(v, "FLOP/B") for v in rows["intensity_flop_per_byte"]],
             "protocol": [
-                f"{c}, {t} thread{'s' if t != 1 else ''}" + (", replayed" if p["timer"] == "replay" else "")
-                for c, t, p in zip(rows["cache"], rows["threads"], rows["protocol"], strict=True)
+                f"{c}, {t} thread{'s' if t != 1 else ''}{f', process {n}' if many else ''}"
+                for c, t, n in zip(rows["cache"], rows["threads"], rows["process"], strict=True)
             ],
             "level": rows["level"].fillna("–"),
         }

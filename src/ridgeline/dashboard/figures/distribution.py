@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -23,6 +23,7 @@ def distribution(
     interval_high_s: float | None,
     bound_s: float | None,
     *,
+    left_out: Mapping[int, str] | None = None,
     to_bound: bool = False,
     colour: str = look.OPERATOR_COLOURS[0],
 ) -> go.Figure:
@@ -34,12 +35,15 @@ def distribution(
         interval_low_s: lower end of its interval, or ``None``.
         interval_high_s: upper end, or ``None``.
         bound_s: shortest time that the measured ceilings allow, or ``None``.
+        left_out: cause by index of the blocks that do not count: drawn with a symbol of their own, in no median,
+            histogram or share.
         to_bound: stretch the time axis to the bound; else a bound outside of it is named at the edge.
         colour: of the samples.
     """
     factor, prefix = prefix_of(median_s)
     blocks = [np.asarray(block, dtype=np.float64) / factor for block in samples_s]
-    everything = np.concatenate(blocks)
+    left_out = left_out or {}
+    everything = np.concatenate([block for index, block in enumerate(blocks) if index not in left_out])
     figure = make_subplots(
         rows=1,
         cols=3,
@@ -48,7 +52,7 @@ def distribution(
         horizontal_spacing=0.015,
         subplot_titles=("samples of each block", "histogram", "cumulative share"),
     )
-    _add_blocks(figure, blocks, colour, f"{prefix}s")
+    _add_blocks(figure, blocks, left_out, colour, f"{prefix}s")
     figure.add_trace(
         go.Histogram(
             y=everything,
@@ -85,7 +89,7 @@ def distribution(
     figure.update_xaxes(title_text="samples", row=1, col=2)
     figure.update_xaxes(title_text="samples (%)", range=[0, 100], row=1, col=3)
     figure.update_yaxes(title_text=f"time per launch ({prefix}s)", row=1, col=1)
-    low, high = float(ordered[0]), float(ordered[-1])
+    low, high = float(min(block.min() for block in blocks)), float(max(block.max() for block in blocks))
     if to_bound and is_number(bound_s):
         low, high = min(low, bound_s / factor), max(high, bound_s / factor)
     margin = 0.06 * (high - low) or 0.05 * high
@@ -95,15 +99,26 @@ def distribution(
     return figure
 
 
-def _add_blocks(figure: go.Figure, blocks: list[np.ndarray], colour: str, unit: str) -> None:
+def _add_blocks(
+    figure: go.Figure, blocks: list[np.ndarray], left_out: Mapping[int, str], colour: str, unit: str
+) -> None:
     """Samples from left to right in the order they were taken, so that drift within a block is seen."""
     xs: list[float] = []
     ys: list[float] = []
+    out_x: list[float] = []
+    out_y: list[float] = []
+    causes: list[str] = []
     for number, block in enumerate(blocks, start=1):
         keep = np.unique(np.linspace(0, block.size - 1, min(block.size, SHOWN_PER_BLOCK)).astype(int))
         across = (keep + 0.5) / block.size
-        xs.extend(number - 0.38 + 0.76 * across)
-        ys.extend(block[keep])
+        places = number - 0.38 + 0.76 * across
+        if number - 1 in left_out:
+            out_x.extend(places)
+            out_y.extend(block[keep])
+            causes.extend([f"block {number} left out: {left_out[number - 1]}"] * len(keep))
+        else:
+            xs.extend(places)
+            ys.extend(block[keep])
     kind = go.Scattergl if len(xs) > 5000 else go.Scatter
     figure.add_trace(
         kind(
@@ -119,10 +134,28 @@ def _add_blocks(figure: go.Figure, blocks: list[np.ndarray], colour: str, unit: 
         row=1,
         col=1,
     )
-    medians = [float(np.median(block)) for block in blocks]
+    if out_x:
+        figure.add_trace(
+            go.Scatter(
+                x=out_x,
+                y=out_y,
+                mode="markers",
+                marker={"size": 6, "color": look.ALERT, "symbol": look.LEFT_OUT, "line": {"width": 1.2}},
+                text=causes,
+                hovertemplate=f"%{{y:.4g}} {unit}<br>%{{text}}<extra></extra>",
+                name="left out",
+                showlegend=False,
+                meta="left out",
+            ),
+            row=1,
+            col=1,
+        )
     middle: list[float | None] = []
     levels: list[float | None] = []
-    for number, median in enumerate(medians, start=1):
+    for number, block in enumerate(blocks, start=1):
+        if number - 1 in left_out:
+            continue
+        median = float(np.median(block))
         middle += [number - 0.4, number + 0.4, None]
         levels += [median, median, None]
     figure.add_trace(

@@ -22,6 +22,8 @@ BAND = "rgba(51, 65, 85, 0.13)"
 MEMORY_TINT = "rgba(86, 180, 233, 0.09)"
 COMPUTE_TINT = "rgba(230, 159, 0, 0.09)"
 ALERT = "#b42318"
+LEFT_OUT = "x-thin-open"
+"""Symbol of a block or quad that is stored but does not count."""
 FONT = "Source Sans Pro, Source Sans, Segoe UI, Helvetica, Arial, sans-serif"
 
 PLOT_CONFIG: dict[str, Any] = {

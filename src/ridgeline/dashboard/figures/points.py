@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ridgeline.dashboard.figures.look import ALERT, Styles
+from ridgeline.dashboard.kinds import REPLAY, is_replay
 from ridgeline.dashboard.quantity_text import engineering, is_number, percent_interval, plain, with_interval
 
 MANY = 5000
@@ -27,6 +28,8 @@ def hover_text(row: Any) -> str:
         f"protocol {row.cache} cache, {row.threads} thread{'s' if row.threads != 1 else ''}",
         f"status {row.status}" + (f": {row.reason}" if row.reason else ""),
     ]
+    if is_replay(row.protocol):
+        lines.append(f"<b>{REPLAY}</b>")
     if row.above_measured_roof is True or row.above_measured_roof == 1:
         lines.append("above the measured roof, below physics: measure the roofs again")
     return "<br>".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -10,8 +11,9 @@ import streamlit as st
 from ridgeline.analytical.operators import make_problem
 from ridgeline.analytical.problem import ProblemError
 from ridgeline.analytical.roofline import Term, bound
-from ridgeline.dashboard import data, selection
+from ridgeline.dashboard import data, energy, kinds, processes, profiles, selection, tables
 from ridgeline.dashboard.figures.against_roof import against_roof, steps_of
+from ridgeline.dashboard.figures.conditions import conditions_chart
 from ridgeline.dashboard.figures.distribution import distribution
 from ridgeline.dashboard.figures.look import PLOT_CONFIG, styles_of
 from ridgeline.dashboard.quantity_text import (
@@ -80,9 +82,9 @@ def facts_of(row: pd.Series) -> list[tuple[str, str]]:
     error, tolerance = row["error_relative"], row["error_tolerance"]
     share = f" ({percent(error / tolerance)} of it)" if is_number(error) and is_number(tolerance) and tolerance else ""
     ratio = row["speed_ratio_to_baseline"]
-    energy = engineering(row["energy_j"], "J per launch")
-    if not is_number(row["energy_j"]):
-        energy = f"none: {row['energy_reason'] or 'not measured'}"
+    joules = engineering(row.get("energy_j"), "J per launch")
+    if not is_number(row.get("energy_j")):
+        joules = f"none: {energy.reason_of(row)}"
     return [
         (
             "time, median with 95 % interval",
@@ -92,6 +94,7 @@ def facts_of(row: pd.Series) -> list[tuple[str, str]]:
             "blocks, samples",
             f"{row['n_blocks']:.0f}, {row['n_samples']:.0f}" if is_number(row["n_blocks"]) else MISSING,
         ),
+        ("blocks left out, by cause", left_out_text(row)),
         (
             "autocorrelation of blocks",
             f"{row['autocorrelation']:.2f}" if is_number(row["autocorrelation"]) else MISSING,
@@ -111,7 +114,7 @@ def facts_of(row: pd.Series) -> list[tuple[str, str]]:
         ("worst element", f"{row['error_worst']:.2e}" if is_number(row["error_worst"]) else MISSING),
         ("rows checked", f"{row['rows_checked']}"),
         ("prepare (pack, quantise, compile)", engineering(row["prepare_s"], "s")),
-        ("energy", energy),
+        ("energy", joules),
         ("working set", engineering(row["working_set_bytes"], "B")),
         ("peak memory of the worker", engineering(row["peak_memory_bytes"], "B")),
         (
@@ -126,6 +129,76 @@ def facts_of(row: pd.Series) -> list[tuple[str, str]]:
         ("measured at", selection.when(row["started_at"])),
         ("record, case", f"{row['record_id']}, {row['case_id']}"),
     ]
+
+
+def left_out_of(row: pd.Series) -> dict[int, str]:
+    """Cause by index of the blocks that do not count."""
+    return {left["block"]: left["cause"] for left in row["left_out"]}
+
+
+def left_out_text(row: pd.Series) -> str:
+    """``2 of 12: 1 other processes, 1 power limit``."""
+    causes = Counter(left_out_of(row).values())
+    if not causes:
+        return "none" if len(row["samples_s"]) else MISSING
+    named = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
+    return f"{sum(causes.values())} of {len(row['samples_s'])}: {named}"
+
+
+def show_conditions(row: pd.Series, colour: str) -> None:
+    """What the machine did in each block; nothing where nothing was recorded."""
+    chart = conditions_chart(list(row["conditions"]), left_out_of(row), colour)
+    if chart is None:
+        return
+    st.subheader("Conditions of each block", help="Crosses: blocks left out. What no meter told is not shown.")
+    st.plotly_chart(
+        chart,
+        theme=None,
+        key="conditions_chart",
+        config=PLOT_CONFIG,
+        alt="Clock, load, power, temperature and limits per block, as far as they were recorded.",
+    )
+
+
+def show_energy(row: pd.Series) -> None:
+    """Energy per launch, or the reason why there is none."""
+    st.subheader("Energy")
+    found = energy.energy_facts(row)
+    if not found:
+        st.caption(f"No figure: {energy.reason_of(row)}")
+        return
+    for tile, (name, text) in zip(st.columns(4), found, strict=False):
+        tile.metric(name, text, border=True)
+    if quality := energy.quality_of(row):
+        st.caption(f"Quality of the figure: {quality}")
+
+
+def show_counters(row: pd.Series) -> None:
+    """Measured beside modelled bytes; nothing where no profile was imported."""
+    found = profiles.counter_facts(row)
+    if not found:
+        return
+    st.subheader("Counted by a profiler")
+    st.markdown(f":orange-badge[from {row['counter_tools']}: not measured by Ridgeline]")
+    st.table(pd.DataFrame(found, columns=["quantity of one call", "value"]).set_index("quantity of one call"))
+
+
+def show_processes(frame: pd.DataFrame, row: pd.Series) -> None:
+    """Each process's median with interval, where there are several."""
+    same = processes.siblings(frame, row)
+    if len(same) < 2:
+        return
+    st.subheader("Processes", help="Fresh processes are the outer statistical blocks; addresses and layout differ.")
+    table = processes.per_process(same)
+    table.insert(0, "detail", [tables.kernel_link(row["run_id"], record) for record in table["record"]])
+    st.dataframe(
+        table,
+        width="stretch",
+        hide_index=True,
+        key="processes",
+        column_config={"detail": st.column_config.LinkColumn("detail", display_text="open", width=56)},
+    )
+    st.caption(f"Medians of the processes lie {processes.spread(same['median_s'])} apart.")
 
 
 def _stolen_s(row: pd.Series) -> float | None:
@@ -145,6 +218,9 @@ frame = view.cases if is_case and not view.cases.empty else view.frame
 frame = frame.assign(protocol_text=[protocol_text(r) for r in frame.itertuples()])
 row = pick_record(frame)
 colour = styles_of(view.frame).colour(row["operator"])
+if kinds.is_replay(row["protocol"]) and not all(map(kinds.is_replay, view.frame["protocol"])):
+    # Of a run that is scripted as a whole the head says so.
+    st.markdown(f":violet-badge[{kinds.REPLAY}]")
 if row["status"] != "ok":
     st.error(f"**{row['status'].replace('_', ' ')}**: {row['reason']}", icon=":material/error:")
 if row["above_measured_roof"] is True:
@@ -162,6 +238,7 @@ if is_number(row["median_s"]):
             row["interval_low_s"],
             row["interval_high_s"],
             row["bound_s"],
+            left_out=left_out_of(row),
             to_bound=to_bound,
             colour=colour,
         ),
@@ -170,6 +247,9 @@ if is_number(row["median_s"]):
         config=PLOT_CONFIG,
         alt="Samples per block, histogram and cumulative share; the table below has median and interval.",
     )
+    if len(row["left_out"]):
+        st.caption(f"Crosses: blocks left out ({left_out_text(row)}); they are in no median, histogram or share.")
+    show_conditions(row, colour)
     st.subheader(
         "From the ideal to the measured", help="Bound: the longest of the limits, at the ceilings seen beside it."
     )
@@ -185,6 +265,9 @@ if is_number(row["median_s"]):
 else:
     st.info("No samples: a case that is not right or did not run is not timed.", icon=":material/timer_off:")
 
+show_processes(view.frame, row)
+show_counters(row)
+show_energy(row)
 st.subheader("All that is known")
 facts = pd.DataFrame(facts_of(row), columns=["quantity", "value"])
 half = (len(facts) + 1) // 2

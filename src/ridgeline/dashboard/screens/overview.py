@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from ridgeline.dashboard import selection, tables
+from ridgeline.dashboard import processes, selection, tables
 from ridgeline.dashboard.quantity_text import engineering, percent, percent_interval
 from ridgeline.results.views import summary_counts
 
@@ -52,7 +52,7 @@ else:
         pd.DataFrame(
             {
                 "operator": best["operator"],
-                "status": best["status"],
+                "status": tables.status_of(best),
                 "implementation": best["implementation"],
                 "problem": best["problem_label"],
                 "share": 100.0 * best["roof_fraction"],
@@ -97,5 +97,9 @@ else:
             )
 
 tables.show_failures(cases, key="failures")
+repeated = processes.several(cases)
+if not repeated.empty:
+    st.subheader("Several processes", help="Median with interval of each fresh process; addresses and layout differ.")
+    st.dataframe(processes.per_case(repeated), width="stretch", hide_index=True, key="processes")
 st.subheader("All measurements")
 tables.show_measurements(cases, key="measurements")

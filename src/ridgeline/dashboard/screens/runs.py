@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from ridgeline.dashboard import data, selection
+from ridgeline.dashboard import data, kinds, profiles, selection
 from ridgeline.results.store import RunInfo
 
 REMEDIES = {
@@ -34,13 +34,14 @@ st.dataframe(
         {
             "run": [r.run_id for r in runs],
             "state": [r.state for r in runs],
+            "origin": ["–" if r.state == "damaged" else kinds.origin_of(r).text for r in runs],
             "suite": [r.suite or "–" for r in runs],
             "started": [selection.when(r.created_at) for r in runs],
             "device": [r.device_name or "–" for r in runs],
             "planned": [None if r.state == "damaged" else r.planned for r in runs],
             "measured": [None if r.state == "damaged" else r.records for r in runs],
             "ok": [None if r.state == "damaged" else r.ok for r in runs],
-            "roofline": ["" if r.state == "damaged" else f"/roofline?run={r.run_id}" for r in runs],
+            "roofline": [f"/roofline?run={r.run_id}" if "measurement" in kinds.kinds_of(r) else "" for r in runs],
         }
     ),
     width="stretch",
@@ -48,6 +49,22 @@ st.dataframe(
     key="runs",
     column_config={"roofline": st.column_config.LinkColumn("roofline", display_text="open", width="small")},
 )
+
+imported = kinds.imported_of(runs)
+if imported:
+    st.subheader("Timings of other tools")
+    st.markdown(
+        ":orange-badge[not measured by Ridgeline] The tool's own statistics; nothing here checked what was timed."
+    )
+    st.dataframe(profiles.imported_table(imported), width="stretch", hide_index=True, key="imported")
+counted = kinds.profiles_of(runs)
+if counted:
+    st.subheader("Profiles")
+    st.markdown(
+        ":orange-badge[not measured by Ridgeline] Counters explain a measurement: figures of one call, on Kernel detail "
+        "beside the modelled ones."
+    )
+    st.dataframe(profiles.profile_table(counted), width="stretch", hide_index=True, key="profiles")
 
 troubled = [r for r in runs if r.state != "finished" or r.reason]
 if troubled:
