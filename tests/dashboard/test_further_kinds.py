@@ -32,7 +32,7 @@ def test_comparisons_show_verdicts_ratios_and_failures(full: Path, monkeypatch: 
     table = app.dataframe[0].value.set_index(app.dataframe[0].value["detail"].str.split("=").str[-1])
     assert dict(table["verdict"]) == {
         "c-faster": "faster", "c-slower": "slower", "c-same": "same", "c-unclear": "unclear", "c-left-out": "faster",
-        "c-replay": "faster", "c-failed": "incorrect",
+        "c-replay": "faster, replay", "c-failed": "incorrect",
     }  # fmt: skip
     assert table.loc["c-failed", "ratio B/A [interval]"] == "–", "a failure is no number"
     assert "tolerance" in table.loc["c-failed", "reason"]

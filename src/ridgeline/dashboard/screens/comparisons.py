@@ -41,7 +41,7 @@ def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "detail": ["/comparisons?" + urlencode({"comparison": r["record_id"]}) for r in rows],
-            "verdict": [said_of(r) for r in rows],
+            "verdict": [said_of(r) + (", replay" if kinds.is_replay(r["protocol"]) else "") for r in rows],
             "operator": [r["operator"] for r in rows],
             "problem": [r["problem_label"] for r in rows],
             "A": [side_name(r["side_a"]) for r in rows],
