@@ -186,7 +186,15 @@ def test_rows_are_json_and_frames_have_the_same_columns(tmp_path: Path) -> None:
     assert len(found) == 12
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert all(set(row) == set(COLUMNS) for row in found)
-    assert set(COLUMNS) == set(Measurement.model_fields) | {"device", "unit", "threads", "cache", *NUMBERS, *NAMES}
+    assert set(COLUMNS) == set(Measurement.model_fields) | {
+        "device",
+        "unit",
+        "ranks",
+        "threads",
+        "cache",
+        *NUMBERS,
+        *NAMES,
+    }
     table = frame(store)
     assert list(table.columns) == list(COLUMNS)
     assert table.attrs["set_aside"] == []
