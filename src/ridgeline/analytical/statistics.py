@@ -18,6 +18,11 @@ SMALLEST_N = 6
 """Fewest values whose extremes hold the median with 95 % confidence: 1 - 2 * 2**-6 = 0.969 (Hahn & Meeker 1991)."""
 
 
+ROUNDING = 1e-9
+"""Relative spread below which block medians are equal: no clock resolves it, and the order of rounding errors is no
+dependence between blocks."""
+
+
 @dataclass(frozen=True)
 class Summary:
     """What a set of timed blocks says about one launch."""
@@ -105,6 +110,8 @@ def summarise_medians(medians: ArrayLike, n_samples: int, confidence: float = 0.
         raise ValueError("no samples to summarise")
     ordered = np.sort(x)
     median = float(ordered[(n - 1) // 2] + ordered[n // 2]) / 2.0
+    if ordered[-1] - ordered[0] <= ROUNDING * median:
+        x = np.full(n, median)
     ranks = mean_ranks(x)
     slope = drift_per_block(x, ranks)
     if slope:
