@@ -87,7 +87,7 @@ def bad_arguments(folder: Path) -> dict[str, tuple[list[str], str]]:
     return {
         "unknown suite": (["run", "quack"], "unknown suite 'quack': one of quick"),
         "no such file": (["run", "no/such.toml"], "no/such.toml: cannot be read: No such file or directory"),
-        "unknown operator": (["run", good, "--only", "gem"], "--only: unknown operator 'gem': one of attention, "),
+        "unknown operator": (["run", good, "--only", "gem"], "--only: unknown operator 'gem': one of all_reduce, "),
         "operator of no case": (["run", good, "--only", "attention"], "suite tiny has no case of attention"),
         "with a file": (["run", good, "--with", str(folder / "file")], "file: not a folder"),
         "with nothing": (["run", good, "--with", str(folder / "none")], "none: not a folder"),
