@@ -9,9 +9,14 @@ PORT   ?= 8501
 ifeq ($(TORCH),system)
 VENV_FLAGS   := --system-site-packages
 CONSTRAINTS  :=
+# Cloud images keep their torch in a virtual environment as often as in the system, and a virtual environment made from
+# another one sees only the packages of the interpreter below both: the path of the outer one is added.
+SEE_SYSTEM    = $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), sep="\n")' \
+                > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch-of-the-system.pth"
 else
 VENV_FLAGS   :=
 CONSTRAINTS  := -c constraints.txt
+SEE_SYSTEM   := true
 endif
 
 .DEFAULT_GOAL := help
@@ -22,7 +27,9 @@ help: ## Say what each target does.
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Ridgeline needs Python 3.11 or newer: set PYTHON="; exit 2; }
+	@test "$(TORCH)" != system || $(PYTHON) -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)' || { echo "TORCH=system, and $(PYTHON) has no torch: set PYTHON= to the one that has it, or leave TORCH out"; exit 2; }
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	@$(SEE_SYSTEM)
 	$(BIN)/python -m pip install -qq $(CONSTRAINTS) -e '.[run]'
 	@touch $@
 
