@@ -93,7 +93,8 @@ def summarise_medians(medians: ArrayLike, n_samples: int, confidence: float = 0.
     values varies by the integrated autocorrelation time more than among independent ones
     (:func:`ridgeline.analytical.autocorrelation.integrated_time`), and because that time is itself estimated, the normal
     quantile gives way to Student's with as many degrees of freedom as there are effective blocks, less one. Where the
-    ranks would leave the sample there is no interval. A linear drift beyond doubt is taken out of the spread (it says
+    ranks would leave the sample the interval is its whole range, and below ``SMALLEST_N`` effective blocks there is none.
+    A linear drift beyond doubt is taken out of the spread (it says
     how the median moved, not how badly it is known), so that the interval is on the mean median over the window.
 
     Args:
@@ -130,11 +131,10 @@ def _lower_rank(n: int, time: float, confidence: float) -> int | None:
     ranks = interval_ranks(n, confidence)
     if ranks is None or time <= 1.0:
         return ranks[0] if ranks else None
-    degrees = n / time - 1.0
-    if degrees < 1.0:
+    if n / time < SMALLEST_N:
         return None
+    degrees = n / time - 1.0
     tail = (1.0 + confidence) / 2.0
     inflation = math.sqrt(time) * float(stdtrit(degrees, tail) / ndtri(tail))
     centre = (n + 1) / 2.0
-    rank = math.floor(centre - inflation * (centre - ranks[0]))
-    return rank if rank >= 1 else None
+    return max(1, math.floor(centre - inflation * (centre - ranks[0])))

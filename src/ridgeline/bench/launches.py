@@ -67,6 +67,11 @@ class RotatingLaunches:
         self._block_began = 0.0
         self._check_this_block = True
 
+    @property
+    def rotation(self) -> int:
+        """Launches after which the same buffers come again."""
+        return len(self._slots) if self._cold else 1
+
     def launch(self, count: int) -> None:
         for slot in itertools.islice(self._cycle, count):
             slot.run(slot.inputs, slot.out)
@@ -119,14 +124,14 @@ class RotatingLaunches:
         for name, tensor in sorted({**slot.inputs, **slot.hidden}.items()):
             if tensor.numel() > 1 and name not in self._checker.operator.fixed_inputs:
                 offset = int(torch.randint(1, tensor.numel(), (1,), generator=self._checker.generator))
-                tensor.copy_(tensor.reshape(-1).roll(offset).reshape(tensor.shape))
+                tensor.copy_(_rolled(tensor, offset))
         self._given = {name: tensor.clone() for name, tensor in slot.inputs.items()}
         poison(slot.out)
 
     def _check(self, when: str) -> None:
         began = time.monotonic()
         for name, given in self._given.items():
-            if not torch.equal(self._watched.inputs[name], given):
+            if not torch.equal(_bits(self._watched.inputs[name]), _bits(given)):
                 raise IncorrectError(f"{when}: the kernel wrote to its input {name!r}")
         self._checker.check({**self._given, **self._watched.hidden}, self._watched.out, when)
         self._check_s += time.monotonic() - began
@@ -195,6 +200,14 @@ def tolerance_of(operator: Operator, implementation: Implementation, problem: Pr
 def _shifted(operator: Operator, inputs: Tensors, by: int) -> Tensors:
     """Copies of ``inputs`` whose elements are rolled by ``by``: other values at another address, cheaper than new."""
     return {
-        name: tensor.clone() if name in operator.fixed_inputs else tensor.reshape(-1).roll(by).reshape(tensor.shape)
-        for name, tensor in inputs.items()
+        name: tensor.clone() if name in operator.fixed_inputs else _rolled(tensor, by) for name, tensor in inputs.items()
     }
+
+
+def _rolled(tensor: torch.Tensor, by: int) -> torch.Tensor:
+    return _bits(tensor).reshape(-1).roll(by).view(tensor.dtype).reshape(tensor.shape)
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    """Elements of one byte as integers: torch 2.11 can neither roll nor compare float8 on CUDA."""
+    return tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor

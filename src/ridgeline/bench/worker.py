@@ -142,8 +142,12 @@ class _Runner:
         for probe in request["beside"]:
             beside[probe["limit"]] += self._probe(session, probe)
         self._send("phase", name="energy")
-        energy = self._energy(session, request["unit"], settings).measure(
-            launches.launch,
+        meter = self._energy(session, request["unit"], settings)
+        launch = launches.launch
+        if meter.measures:
+            launch = session.unattended(launch, timing.summary.median, launches.rotation)
+        energy = meter.measure(
+            launch,
             timing.summary.median,
             work=_per_launch(problem),
             budget_s=settings.energy_budget_s,

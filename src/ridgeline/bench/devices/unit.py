@@ -127,6 +127,16 @@ class Session(ABC):
         """A prepared ``run`` as this unit executes it; nearly always itself."""
         return run
 
+    def unattended(self, launch: Callable[[int], None], launch_s: float, rotation: int) -> Callable[[int], None]:
+        """``launch`` in a form that keeps the unit busy however slow the host is, for long loads that are not timed.
+
+        Args:
+            launch: launches so many times.
+            launch_s: seconds of one.
+            rotation: launches after which the same buffers come again.
+        """
+        return launch
+
     def check_present(self, losses: int) -> None:
         """Look whether the unit can be used, after a fault.
 

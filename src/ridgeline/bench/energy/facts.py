@@ -23,8 +23,14 @@ from ridgeline.results.energy import EnergyFacts, Interval, Method, Quality, Rej
 
 FEW_LAUNCHES = 20
 """Launches in a window below which an unfinished one at its end counts."""
+GAPS = 1.15
+"""Time per launch under load over the timed one, above which the device idled between launches."""
 FEW_TRIALS = 3
 FEWEST_READINGS = 5
+LOW_CONFIDENCE = frozenset(
+    {"few_edges", "few_trials", "not_edge_aligned", "counter_and_power_disagree", "gaps_between_launches"}
+)
+"""Labels with which a figure is not good."""
 """Power readings needed to hold the counter against them."""
 MOST_SIDE_POINTS = 240
 """Points of the side channel that a record keeps."""
@@ -71,8 +77,12 @@ def build_facts(
     wanted: int,
     work_flop: float | None,
     work_bytes: float | None,
+    timed_s: float,
 ) -> EnergyFacts:
-    """Combine trials. Energy per launch of a window is its power times the time per launch of the same window."""
+    """Combine trials. Energy per launch of a window is its power times the time per launch of the same window.
+
+    Where that time is much longer than the timed one (``timed_s``), the energy of gaps is in the figure: it says so.
+    """
     gain = facts.gain_relative
     power = combine_trials([t.power.power_w for t in trials], [t.power.random_w for t in trials], gain)
     gross = _over(trials, gain, 0)
@@ -84,10 +94,12 @@ def build_facts(
     ratio = _counter_over_power(facts, method, trials)
     if ratio is not None and abs(ratio - 1.0) > DISAGREE_FRACTION:
         labels.append("counter_and_power_disagree")
+    if seconds.value > GAPS * timed_s:
+        labels.append("gaps_between_launches")
     drifts = [t.power.drift_relative for t in trials if t.power.drift_relative is not None]
     causes = {cause for t in trials for cause in t.limited}
     quality: Quality = "good"
-    if {"few_edges", "few_trials", "not_edge_aligned", "counter_and_power_disagree"} & set(labels):
+    if LOW_CONFIDENCE & set(labels):
         quality = "low_confidence"
     if gate.contaminated:
         quality = "contaminated"

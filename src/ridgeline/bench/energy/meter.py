@@ -100,6 +100,11 @@ class EnergyMeter:
         self.rest_notes: dict[str, str] = {}
         """Why an idle baseline is missing, by name."""
 
+    @property
+    def measures(self) -> bool:
+        """Whether there is a sensor at all."""
+        return not isinstance(self._source, NullSource)
+
     def rest(self, name: str = "awake") -> Estimate | None:
         """Measure an idle baseline in watts; kept for the life of the meter.
 
@@ -190,7 +195,7 @@ class EnergyMeter:
                 return without_figure(facts, *gate.refusal)
             load = self._warm(launch, synchronize, launch_s)
             method = self._choose_method(load)
-            return self._run(load, method, gate, work or Work(), budget_s)
+            return self._run(load, method, gate, work or Work(), budget_s, launch_s)
         except MeterFault as fault:
             return without_figure(facts, fault.code, str(fault), self._notes())
 
@@ -252,7 +257,9 @@ class EnergyMeter:
         needed = window_s + around_s
         raise MeterFault("budget", f"one window needs about {needed:.1f} s and {max(0.0, remaining_s):.1f} s are left")
 
-    def _run(self, load: Load, method: Method, gate: Gate, work: Work, budget_s: float) -> EnergyFacts:
+    def _run(
+        self, load: Load, method: Method, gate: Gate, work: Work, budget_s: float, timed_s: float
+    ) -> EnergyFacts:
         hands, source = self._hands, self._source
         until_s = hands.clock() + budget_s - self._settings.warm_s
         method, window_s, trials = self._plan(method, until_s - hands.clock())
@@ -279,7 +286,7 @@ class EnergyMeter:
             return without_figure(source.facts, code, reason, self._notes(), tuple(rejected))
         return build_facts(
             source.facts, method, kept, rejected, gate, self._profile, self._idle, self._notes(), self._settings.trials, work.flop,
-            work.bytes,
+            work.bytes, timed_s,
         )  # fmt: skip
 
     def _cool(self, start_c: float | None, until_s: float) -> None:
