@@ -28,7 +28,8 @@ INSTRUCTIONS = {
     # float32 without TF32: NVIDIA has no such matrix instruction; AMD has.
     "gemm float32 64": ("", "", "", "v_mfma_f32_32x32x2_f32"),
     "gemm float32 tf32": ("HMMA.1688.F32.TF32", "HGMMA.64x128x8.F32.TF32", "UTCHMMA", "v_mfma_f32_32x32x4_xf32"),
-    "gemm bfloat16": ("HMMA.16816.F32.BF16", "HGMMA.64x128x16.F32.BF16", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
+    "gemm bfloat16 128x128": ("HMMA.16816.F32.BF16", "HGMMA.64x128x16.F32.BF16", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
+    "gemm bfloat16 128x256": (None, "HGMMA.64x256x16.F32.BF16", None, None),
     "gemm float16 16x": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_f16"),
     "gemm int8": ("IMMA.16832.S8.S8", "IGMMA.64x128x32.S8.S8", "UTCIMMA", "v_mfma_i32_32x32x16_i8"),
     "stream": ("", "", "", ""),

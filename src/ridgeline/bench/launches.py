@@ -200,7 +200,8 @@ def tolerance_of(operator: Operator, implementation: Implementation, problem: Pr
 def _shifted(operator: Operator, inputs: Tensors, by: int) -> Tensors:
     """Copies of ``inputs`` whose elements are rolled by ``by``: other values at another address, cheaper than new."""
     return {
-        name: tensor.clone() if name in operator.fixed_inputs else _rolled(tensor, by) for name, tensor in inputs.items()
+        name: tensor.clone() if name in operator.fixed_inputs else _rolled(tensor, by)
+        for name, tensor in inputs.items()
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -102,10 +103,15 @@ def detect(argument: str) -> Cuda:
 
 
 def device_of(card: CudaCard) -> Device:
-    """Facts of the card's SKU: from the catalogue by its exact name, else its memory and no ceilings."""
+    """Facts of the card's SKU: from the catalogue by its exact name, else its memory and no ceilings.
+
+    The L2 is what the card tells: no data sheet prints that of an H200, and a cold rotation must pass through all of it.
+    """
     known = catalogue().get(CATALOGUE_NAMES.get(card.name, ""))
     if known is not None:
-        return known
+        l2 = known.memory[0]
+        told = dataclasses.replace(l2, capacity_bytes=card.l2_bytes or l2.capacity_bytes)
+        return dataclasses.replace(known, memory=(told, *known.memory[1:]))
     return Device(
         id=re.sub(r"[^a-z0-9]+", "-", card.name.lower()).strip("-") or "unknown-gpu",
         name=card.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -117,8 +118,11 @@ class CudaSession(Session):
         self._held_bytes = 0.0
 
     def use(self, threads: int) -> None:
-        """Give back what the last case left in torch's cache, and begin to count memory."""
-        self._torch.set_num_threads(threads)
+        """Give back what the last case left in torch's cache, and begin to count memory.
+
+        One thread enqueues; the host's other ones compute references between the blocks.
+        """
+        self._torch.set_num_threads(max(threads, len(os.sched_getaffinity(0))))
         gc.collect()
         self._torch.cuda.empty_cache()
         self._torch.cuda.reset_peak_memory_stats()

@@ -257,9 +257,7 @@ class EnergyMeter:
         needed = window_s + around_s
         raise MeterFault("budget", f"one window needs about {needed:.1f} s and {max(0.0, remaining_s):.1f} s are left")
 
-    def _run(
-        self, load: Load, method: Method, gate: Gate, work: Work, budget_s: float, timed_s: float
-    ) -> EnergyFacts:
+    def _run(self, load: Load, method: Method, gate: Gate, work: Work, budget_s: float, timed_s: float) -> EnergyFacts:
         hands, source = self._hands, self._source
         until_s = hands.clock() + budget_s - self._settings.warm_s
         method, window_s, trials = self._plan(method, until_s - hands.clock())

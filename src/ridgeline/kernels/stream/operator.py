@@ -49,4 +49,4 @@ class StreamOperator(Operator):
             return Tolerance(0.0, "a copy is exact")
         if problem.operation == "triad":
             return Tolerance(1e-7, "one rounding to float32")
-        return Tolerance(1e-4, "float32 partial sums of up to 2^27 positive terms")
+        return Tolerance(1e-4, "float32 partial sums of up to 2^28 positive terms")

@@ -37,9 +37,7 @@ def read_kernel(a_ptr, partial_ptr, elements, passes, LANES: tl.constexpr, BLOCK
         first = ((program + turn) % programs).to(tl.int64) * BLOCK
         for start in range(first, elements, programs.to(tl.int64) * BLOCK):
             # Blocks start at multiples of 16, so position p of the block always belongs to lane p mod 16.
-            sums += tl.load(
-                a_ptr + start + offsets, mask=start + offsets < elements, other=0.0, cache_modifier=".cg"
-            )
+            sums += tl.load(a_ptr + start + offsets, mask=start + offsets < elements, other=0.0, cache_modifier=".cg")
     lanes = tl.sum(tl.reshape(sums, (BLOCK // LANES, LANES)), axis=0)
     tl.store(partial_ptr + program.to(tl.int64) * LANES + tl.arange(0, LANES), lanes)
 
@@ -71,16 +69,24 @@ def write_kernel(a_ptr, b_ptr, out_ptr, elements, passes, factor, TRIAD: tl.cons
             tl.store(out_ptr + offsets, value, mask=mask)
 
 
-CONFIGS: tuple[Mapping[str, int], ...] = tuple(
-    {"block": block, "programs": programs, "num_warps": 4} for block in (2048, 1024, 4096) for programs in (2048, 1024)
-)
-"""Tuning space: elements of a block, and programs (the writers take one program per block where there is one pass)."""
+CONFIGS: Mapping[str, tuple[Mapping[str, int], ...]] = {
+    "read": tuple(
+        {"block": block, "programs": programs, "num_warps": warps}
+        for block, programs, warps in ((4096, 1056, 8), (2048, 2048, 4), (1024, 2112, 4))
+    ),
+    "write": tuple(
+        {"block": block, "programs": programs, "num_warps": warps}
+        for block, programs, warps in ((1024, 2112, 4), (2048, 2048, 4), (4096, 1056, 8))
+    ),
+}
+"""Tuning space: elements of a block, and programs (the writers take one program per block where there is one pass). The
+first ones were the fastest on an H200: read 10.7 TB/s from the L2 and 4.2 from 512 MiB (the second: 8.0 and 4.1)."""
 
 
 @implementation("stream", "triton", devices=("cuda",))
 def prepare(problem: Stream, constants: Tensors, context: Context) -> Run:
     """Block and program count from ``context.config`` (keys as in ``CONFIGS``)."""
-    config = {**CONFIGS[0], **context.config}
+    config = {**CONFIGS["read" if problem.operation == "read" else "write"][0], **context.config}
     if problem.operation == "read":
         return _prepare_read(problem, context, config)
     return _prepare_write(problem, context, config)
@@ -122,17 +128,18 @@ def _prepare_write(problem: Stream, context: Context, config: Mapping[str, int])
 
 def compilations() -> tuple[Compilation, ...]:
     """What is compiled ahead of time: the sweep of ``read`` and the triad, with arrays aligned to 16 elements."""
-    block = CONFIGS[0]["block"]
+    reading, writing = CONFIGS["read"][0], CONFIGS["write"][0]
     read = Compilation(
         kernel=read_kernel,
-        label=f"stream read {block}",
+        label=f"stream read {reading['block']}",
         signature={"a_ptr": "*fp32", "partial_ptr": "*fp32", "elements": "i32", "passes": "i32"},
-        constexprs={"LANES": LANES, "BLOCK": block},
+        constexprs={"LANES": LANES, "BLOCK": reading["block"]},
+        num_warps=reading["num_warps"],
         aligned=("a_ptr", "partial_ptr", "elements"),
     )
     triad = Compilation(
         kernel=write_kernel,
-        label=f"stream triad {block}",
+        label=f"stream triad {writing['block']}",
         signature={
             "a_ptr": "*fp32",
             "b_ptr": "*fp32",
@@ -141,7 +148,8 @@ def compilations() -> tuple[Compilation, ...]:
             "passes": "i32",
             "factor": "fp32",
         },
-        constexprs={"TRIAD": True, "BLOCK": block},
+        constexprs={"TRIAD": True, "BLOCK": writing["block"]},
+        num_warps=writing["num_warps"],
         aligned=("a_ptr", "b_ptr", "out_ptr", "elements"),
     )
     return (read, triad)
