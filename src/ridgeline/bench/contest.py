@@ -167,7 +167,7 @@ def compare(request: Mapping[str, Any], phase: Callable[[str], None]) -> dict[st
             request["budget_s"], request["margin"], request["confidence"], request["seed"],
             **({"leg_s": TWO_PROCESS_LEG_S} if two else {}),
         )  # fmt: skip
-        quads = measure_quads(arrange, settings)
+        quads = measure_quads(arrange, settings, interruption=session.interruption)
         phase("check again")
         for maker, label in zip(makers, labels, strict=True):
             with _naming(label):

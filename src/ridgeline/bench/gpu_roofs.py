@@ -23,8 +23,8 @@ MATRIX: dict[str, tuple[int, int]] = {
     "float16": (32, 4096),
     "tfloat32": (16, 4096),
     "int8": (64, 4096),
-    # On sm_90 sums of float8 products keep about 14 bits: more iterations would fail the check, not raise the rate.
-    "float8_e4m3fn": (64, 512),
+    # On sm_90 sums of float8 products keep about 14 bits: on an H200 512 iterations were off by 0.124, over the tolerance.
+    "float8_e4m3fn": (64, 256),
 }
 """Depth and iterations of each precision: 512 bits of depth; 0.1 to 5 ms a launch on cards from 60 TFLOP/s on."""
 PROGRAMS_PER_MULTIPROCESSOR = 2

@@ -124,14 +124,14 @@ class RotatingLaunches:
         for name, tensor in sorted({**slot.inputs, **slot.hidden}.items()):
             if tensor.numel() > 1 and name not in self._checker.operator.fixed_inputs:
                 offset = int(torch.randint(1, tensor.numel(), (1,), generator=self._checker.generator))
-                tensor.copy_(_rolled(tensor, offset))
+                tensor.copy_(rolled(tensor, offset))
         self._given = {name: tensor.clone() for name, tensor in slot.inputs.items()}
         poison(slot.out)
 
     def _check(self, when: str) -> None:
         began = time.monotonic()
         for name, given in self._given.items():
-            if not torch.equal(_bits(self._watched.inputs[name]), _bits(given)):
+            if not torch.equal(bits_of(self._watched.inputs[name]), bits_of(given)):
                 raise IncorrectError(f"{when}: the kernel wrote to its input {name!r}")
         self._checker.check({**self._given, **self._watched.hidden}, self._watched.out, when)
         self._check_s += time.monotonic() - began
@@ -200,15 +200,14 @@ def tolerance_of(operator: Operator, implementation: Implementation, problem: Pr
 def _shifted(operator: Operator, inputs: Tensors, by: int) -> Tensors:
     """Copies of ``inputs`` whose elements are rolled by ``by``: other values at another address, cheaper than new."""
     return {
-        name: tensor.clone() if name in operator.fixed_inputs else _rolled(tensor, by)
-        for name, tensor in inputs.items()
+        name: tensor.clone() if name in operator.fixed_inputs else rolled(tensor, by) for name, tensor in inputs.items()
     }
 
 
-def _rolled(tensor: torch.Tensor, by: int) -> torch.Tensor:
-    return _bits(tensor).reshape(-1).roll(by).view(tensor.dtype).reshape(tensor.shape)
+def rolled(tensor: torch.Tensor, by: int) -> torch.Tensor:
+    return bits_of(tensor).reshape(-1).roll(by).view(tensor.dtype).reshape(tensor.shape)
 
 
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
+def bits_of(tensor: torch.Tensor) -> torch.Tensor:
     """Elements of one byte as integers: torch 2.11 can neither roll nor compare float8 on CUDA."""
     return tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor

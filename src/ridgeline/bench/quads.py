@@ -9,12 +9,10 @@ are made anew every few quads, in an order drawn by lot, because where they lie 
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol as Interface
 
 from ridgeline.analytical.comparison import (
@@ -35,7 +33,6 @@ ARRANGING_SHARE = 0.2
 """Share of the budget for making buffers and prepared states anew."""
 MOST_LEFT_OUT = 0.25
 """Share of quads that may be left out: where more are disturbed, that is how the machine is."""
-STEAL = "CPU time stolen by other guests"
 
 
 class Side(Interface):
@@ -111,7 +108,7 @@ def measure_quads(
     arrange: Callable[[int], tuple[Side, Side]],
     settings: QuadSettings,
     clock: Callable[[], float] = time.monotonic,
-    stolen_s: Callable[[], float] | None = None,
+    interruption: Callable[[], str] = lambda: "",
 ) -> Quads:
     """Compare until the verdict is clear at a planned look, or the budget is spent.
 
@@ -119,10 +116,9 @@ def measure_quads(
         arrange: makes both sides, on buffers of their own; called with 0, 1, ... Both have been checked.
         settings: budget, margin, confidence, seed of the lots.
         clock: seconds.
-        stolen_s: CPU time taken by other guests so far; by default from ``/proc/stat``.
+        interruption: what else than the kernels shaped what was timed since it was last asked; empty for nothing.
     """
     lots = random.Random(settings.seed)
-    stolen = stolen_s or stolen_seconds
     began = clock()
     sides = arrange(0)
     arranged_at = 0
@@ -150,14 +146,15 @@ def measure_quads(
             spent_arranging += arranging_s
         order = order or lots.choice(([True, False], [False, True]))
         first, *order = order
-        before = stolen()
+        interruption()
         a, b = _quad(sides, counts, first)
         found.a_s.append(a)
         found.b_s.append(b)
         found.a_first.append(first)
         found.arrangement.append(arrangements - 1)
-        if stolen() > before and (len(found.left_out) + 1) <= MOST_LEFT_OUT * (index + 1):
-            found.left_out[index] = STEAL
+        cause = interruption()
+        if cause and len(found.left_out) + 1 <= MOST_LEFT_OUT * (index + 1):
+            found.left_out[index] = cause
         found.measured_s = clock() - began
         if index not in found.left_out and _decided(found, settings):
             return found
@@ -205,12 +202,3 @@ def _launches_per_leg(side: Side, leg_s: float) -> int:
         if fastest * count >= leg_s / 4.0 or count >= 1 << 20:
             return max(1, math.ceil(leg_s / max(fastest, 1e-9)))
         count = min(count * 4, max(1, math.ceil(leg_s / max(fastest, 1e-9))))
-
-
-def stolen_seconds() -> float:
-    """CPU time the hypervisor gave to others since boot, over all processors; 0 where nothing tells."""
-    try:
-        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
-        return int(fields[8]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError, ValueError):
-        return 0.0

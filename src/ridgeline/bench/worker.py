@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -143,7 +143,7 @@ class _Runner:
             beside[probe["limit"]] += self._probe(session, probe)
         self._send("phase", name="energy")
         meter = self._energy(session, request["unit"], settings)
-        launch = launches.launch
+        launch: Callable[[int], None] = launches.launch
         if meter.measures:
             launch = session.unattended(launch, timing.summary.median, launches.rotation)
         energy = meter.measure(

@@ -42,10 +42,15 @@ class SimulatedEvent:
 
 
 class SimulatedCard:
-    """``launch_s`` is the kernel's own time, ``host_s_per_launch`` what enqueuing it costs the host."""
+    """``launch_s`` is the kernel's own time, ``host_s_per_launch`` what enqueuing it costs the host.
 
-    def __init__(self, launch_s: float, host_s_per_launch: float) -> None:
+    A stream that holds ``depth`` launches makes the host wait for room.
+    """
+
+    def __init__(self, launch_s: float, host_s_per_launch: float, depth: int = 10**9) -> None:
         self.launch_s, self.host_s_per_launch = launch_s, host_s_per_launch
+        self.depth = depth
+        self.ends: list[float] = []
         self.host_s = self.free_s = 0.0
         self.holds: list[float] = []
         self.synchronised = self.launched = self.longest_queue = 0
@@ -62,7 +67,9 @@ class SimulatedCard:
             return
         for _ in range(count):
             self.host_s += self.host_s_per_launch
-            self.enqueue(self.launch_s)
+            if len(self.ends) >= self.depth:
+                self.host_s = max(self.host_s, self.ends[-self.depth])
+            self.ends.append(self.enqueue(self.launch_s))
         self.launched += count
         self._queued += count
         self.longest_queue = max(self.longest_queue, self._queued)
@@ -109,6 +116,31 @@ def test_what_enqueuing_costs_is_not_in_the_times(kernel: float, host: float, la
     assert seconds == pytest.approx([launches * kernel] * samples, rel=1e-6)
     assert timer.take_exposed() == 0
     assert card.launched == launches * samples
+
+
+def test_a_stream_that_was_full_is_filled_less_afterwards() -> None:
+    card = SimulatedCard(launch_s=1e-4, host_s_per_launch=2e-5, depth=QUEUE_LAUNCHES // 4)
+    timer = timer_of(card)
+    exposed = []
+    for _ in range(6):
+        timer.block(card.launch, 1, 64 * 4)
+        exposed.append(timer.take_exposed())
+    assert exposed[0] >= 1
+    assert exposed[2:] == [0, 0, 0, 0]
+    timer.forget()
+    timer.block(card.launch, 1, 64 * 4)
+    assert timer.take_exposed() >= 1, "another kernel begins anew"
+
+
+def test_no_more_is_enqueued_than_the_longest_hold_hides() -> None:
+    """Launches of 1 ms on the host: 256 of them would need a hold of half a second."""
+    card = SimulatedCard(launch_s=1e-3, host_s_per_launch=1e-3)
+    timer = timer_of(card)
+    timer.block(card.launch, 1, 8)
+    timer.take_exposed()
+    timer.block(card.launch, 1, 256)
+    assert timer.take_exposed() == 0
+    assert max(card.holds) <= HOLD_MOST_S
 
 
 def test_a_card_that_waited_for_the_host_is_seen_and_the_next_hold_is_longer() -> None:

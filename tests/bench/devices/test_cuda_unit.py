@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +13,8 @@ from ridgeline.bench.devices import choose, cuda, cuda_probe
 from ridgeline.bench.devices.choose import choose_unit, open_session
 from ridgeline.bench.devices.cuda import CATALOGUE_NAMES, Cuda, card_hash, device_of, facts_of, parse
 from ridgeline.bench.devices.cuda_probe import CudaCard, Probed, card_named, card_of, describe, read_answer
-from ridgeline.bench.devices.cuda_session import activities_of, lost_reason, naming_loss
+from ridgeline.bench.devices.cuda_session import CudaSession, activities_of, lost_reason, naming_loss
+from ridgeline.bench.devices.cuda_watch import NotWatched
 from ridgeline.bench.devices.kernel_trace import CardActivity, busy_s, figures
 from ridgeline.bench.devices.unit import UnitError, UnitLostError
 from ridgeline.bench.gpu_roofs import MOST_READ_ELEMENTS, gpu_roofs
@@ -25,6 +28,8 @@ MI300 = CudaCard(0, "AMD Instinct MI300X", "", 192e9, 4e6, 304, "gfx942", "rocm 
 
 def test_a_card_of_the_catalogue_has_its_data_sheet_and_another_has_none() -> None:
     assert device_of(H100).rates
+    assert device_of(dataclasses.replace(H100, l2_bytes=62914560)).memory[0].capacity_bytes == 62914560
+    assert device_of(dataclasses.replace(H100, l2_bytes=0)).memory[0].capacity_bytes == 50e6
     other = device_of(L4)
     assert (other.id, other.rates, other.bandwidths) == ("nvidia-l4", (), ())
     assert [level.capacity_bytes for level in other.memory] == [48e6, 24e9]
@@ -45,6 +50,51 @@ def test_the_unit_names_itself_as_it_is_chosen() -> None:
     for wrong in ("x", "0:clock", "-1", "0:graph:1"):
         with pytest.raises(UnitError, match="write cuda, cuda:N or cuda:N:graph"):
             parse(wrong)
+
+
+class Recorder:
+    """A card that captures: a graph is the list of launches that its work asked for."""
+
+    def __init__(self, refuses: bool = False) -> None:
+        self.refuses = refuses
+        self.asked: list[int] = []
+        self.replayed: list[tuple[int, ...]] = []
+        self.waited = 0
+        self.cuda = SimpleNamespace(synchronize=self.wait)
+
+    def wait(self) -> None:
+        self.waited += 1
+
+    def launch(self, count: int) -> None:
+        self.asked.append(count)
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        if self.refuses:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        before = len(self.asked)
+        work()
+        graph = tuple(self.asked[before:])
+        del self.asked[before:]
+        return lambda: self.replayed.append(graph)
+
+
+def test_an_unattended_load_is_replayed_and_goes_through_the_whole_rotation() -> None:
+    card = Recorder()
+    session = CudaSession(card, card, None, NotWatched("a test"))  # type: ignore[arg-type]
+    run = session.unattended(card.launch, 2e-4, rotation=12)
+    assert card.asked == [], "capturing launches nothing"
+    run(17)
+    assert card.replayed == [(5,), (5,), (5,)], "three graphs of 5 launches hold a rotation of 12"
+    assert card.asked == [2]
+
+
+def test_what_cannot_be_captured_is_launched() -> None:
+    card = Recorder(refuses=True)
+    session = CudaSession(card, card, None, NotWatched("a test"))  # type: ignore[arg-type]
+    run = session.unattended(card.launch, 2e-4, rotation=1)
+    run(17)
+    assert card.asked == [17]
+    assert card.waited == 1, "an error of the capture is not left for the next launch"
 
 
 def test_units_are_told_apart_without_naming_them() -> None:

@@ -79,6 +79,15 @@ def test_the_device_never_starves_within_a_window(nvml: FakeNvml) -> None:
     assert facts.power_w.value == pytest.approx(BUSY_W, rel=0.005)
 
 
+def test_idle_time_between_launches_is_named(nvml: FakeNvml) -> None:
+    """Timed at 1/1.3 of what a launch takes under load: the energy of the difference is in the figure."""
+    card = VirtualCard(nvml)
+    meter = EnergyMeter(NvmlSource(UUID), clock=card.clock, sleep=card.sleep)
+    facts = meter.measure(card.launch, card.launch_s / 1.3, synchronize=card.synchronize)
+    assert "gaps_between_launches" in facts.labels
+    assert facts.quality == "low_confidence"
+
+
 @pytest.mark.parametrize("launch_s", [2e-5, 0.003, 0.25])
 def test_a_launch_that_waits_gives_the_same_figure(nvml: FakeNvml, launch_s: float) -> None:
     card = VirtualCard(nvml, launch_s=launch_s, blocking=True)

@@ -140,6 +140,13 @@ class CpuSession(Session):
         self.timer = PerfCounterTimer()
         self.watch: CpuWatch = CpuWatch()
         self._all = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        self._steal_s = read_counters().steal_s
+
+    def interruption(self) -> str:
+        """Time that the hypervisor gave to other guests."""
+        before, self._steal_s = self._steal_s, read_counters().steal_s
+        stolen = before is not None and self._steal_s is not None and self._steal_s > before
+        return "CPU time stolen by other guests" if stolen else ""
 
     def use(self, threads: int) -> None:
         """Pin the process to ``threads`` processors, the last ones: the first takes most interrupts."""

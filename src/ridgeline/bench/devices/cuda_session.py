@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ridgeline.bench.devices.cuda_timer import TIMERS, Card, Event
+from ridgeline.bench.devices.cuda_timer import TIMERS, Card, Event, EventTimer
 from ridgeline.bench.devices.cuda_watch import CardWatch, NotWatched
 from ridgeline.bench.devices.kernel_trace import CardActivity, figures
 from ridgeline.bench.devices.nvml_card import NvmlCard
@@ -108,8 +108,9 @@ class CudaSession(Session):
     """
 
     torch_device = "cuda"
+    timer: EventTimer
 
-    def __init__(self, torch: Any, card: Card, timer: Any, watch: Watch, card_uuid: str | None = None) -> None:
+    def __init__(self, torch: Any, card: Card, timer: EventTimer, watch: Watch, card_uuid: str | None = None) -> None:
         self._torch = torch
         self._card = card
         self.card_uuid = card_uuid
@@ -122,11 +123,16 @@ class CudaSession(Session):
 
         One thread enqueues; the host's other ones compute references between the blocks.
         """
+        self.timer.forget()
         self._torch.set_num_threads(max(threads, len(os.sched_getaffinity(0))))
         gc.collect()
         self._torch.cuda.empty_cache()
         self._torch.cuda.reset_peak_memory_stats()
         self._held_bytes = float(self._torch.cuda.memory_allocated())
+
+    def interruption(self) -> str:
+        """The card waited for the host."""
+        return "launch exposed" if self.timer.take_exposed() else ""
 
     def place(self, tensors: Tensors) -> Tensors:
         """Copies on the card."""

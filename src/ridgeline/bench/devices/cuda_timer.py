@@ -65,8 +65,13 @@ class EventTimer(Timer):
     def __init__(self, card: Card, clock: Callable[[], float] = time.perf_counter) -> None:
         self._card = card
         self._clock = clock
-        self._launch_s = FIRST_GUESS_S
         self._exposed = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Another kernel comes: nothing is known of what its launches cost the host."""
+        self._launch_s = FIRST_GUESS_S
+        self._queue = QUEUE_LAUNCHES
 
     def time(self, launch: Callable[[int], None], launches: int) -> float:
         """As :meth:`Timer.time`."""
@@ -74,9 +79,10 @@ class EventTimer(Timer):
 
     def block(self, launch: Callable[[int], None], launches: int, samples: int) -> list[float]:
         """Seconds of each sample. Samples of a chunk share one hold and one synchronisation."""
-        chunk = max(1, QUEUE_LAUNCHES // launches)
         seconds: list[float] = []
         while len(seconds) < samples:
+            held = min(self._queue, int(HOLD_MOST_S / (HOLD_FACTOR * self._launch_s)))
+            chunk = max(1, held // launches)
             seconds += self._chunk(launch, launches, min(chunk, samples - len(seconds)))
         return seconds
 
@@ -100,6 +106,8 @@ class EventTimer(Timer):
                 end.record()
             if events[0][0].query():
                 self._exposed += 1
+                # Eager attention is 7 kernels a launch: 256 of them filled the stream of an H200, and enqueuing waited.
+                self._queue = max(1, launches * samples // 2)
             host_s = (self._clock() - began) / (launches * samples)
         self._card.synchronize()
         # Up at once, down slowly: one quick chunk does not promise another.

@@ -120,6 +120,13 @@ class Session(ABC):
         """Largest allocation on the unit since :meth:`use`; ``None`` where that is the worker's resident size."""
         return None
 
+    def interruption(self) -> str:
+        """What else than the kernels shaped what was timed since the last call, for samples too short to be watched.
+
+        One cause; empty for none.
+        """
+        return ""
+
     def begin_case(self, operator: str, implementation: str, seed: int) -> None:  # noqa: B027  (only a replay asks)
         """Told before a case is prepared."""
 
