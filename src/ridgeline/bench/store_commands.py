@@ -124,84 +124,38 @@ def import_pytest_benchmark(file: FileArgument, store: StoreOption = None) -> No
     _say_imported(f"{count} benchmark{'s' if count != 1 else ''}", run_id, opened.path, written)
 
 
-@import_app.command()
-def ncu(
-    file: FileArgument,
-    store: StoreOption = None,
-    case: CaseOption = "",
-    operator: OperatorOption = "",
-    implementation: ImplementationOption = "",
-    problem: ProblemOption = "",
-    kernel: KernelOption = None,
-    calls: CallsOption = None,
-) -> None:
-    """Counters of Nsight Compute: `ncu --csv --page raw` or `--page details`."""
-    _import_profile("ncu", file, store, case, operator, implementation, problem, kernel, calls)
+PROFILERS = {
+    "ncu": "Counters of Nsight Compute: `ncu --csv --page raw` or `--page details`.",
+    "rocprof": "Counters of rocprof (results.csv) or rocprofv3 (counter_collection.csv).",
+    "proton": "Kernel times of Proton: its .hatchet file.",
+    "torch-profiler": "Kernel times of the torch profiler: its Chrome trace, also as .json.gz.",
+}
+"""Commands that import a profile, and what they say of themselves."""
 
 
-@import_app.command()
-def rocprof(
-    file: FileArgument,
-    store: StoreOption = None,
-    case: CaseOption = "",
-    operator: OperatorOption = "",
-    implementation: ImplementationOption = "",
-    problem: ProblemOption = "",
-    kernel: KernelOption = None,
-    calls: CallsOption = None,
-) -> None:
-    """Counters of rocprof (results.csv) or rocprofv3 (counter_collection.csv)."""
-    _import_profile("rocprof", file, store, case, operator, implementation, problem, kernel, calls)
+def _add_profiler(tool: str) -> None:
+    @import_app.command(name=tool, help=PROFILERS[tool])
+    def command(
+        file: FileArgument,
+        store: StoreOption = None,
+        case: CaseOption = "",
+        operator: OperatorOption = "",
+        implementation: ImplementationOption = "",
+        problem: ProblemOption = "",
+        kernel: KernelOption = None,
+        calls: CallsOption = None,
+    ) -> None:
+        from ridgeline.results.importers.profile import Target, import_profile, parse_problem
+        from ridgeline.results.store import Store
+
+        opened = Store(store)
+        target = Target(case, operator, implementation, parse_problem(problem) if problem else None)
+        run_id, written = import_profile(opened, file, tool, target, kernel, calls)
+        _say_imported("a profile", run_id, opened.path, written)
 
 
-@import_app.command()
-def proton(
-    file: FileArgument,
-    store: StoreOption = None,
-    case: CaseOption = "",
-    operator: OperatorOption = "",
-    implementation: ImplementationOption = "",
-    problem: ProblemOption = "",
-    kernel: KernelOption = None,
-    calls: CallsOption = None,
-) -> None:
-    """Kernel times of Proton: its .hatchet file."""
-    _import_profile("proton", file, store, case, operator, implementation, problem, kernel, calls)
-
-
-@import_app.command(name="torch-profiler")
-def torch_profiler(
-    file: FileArgument,
-    store: StoreOption = None,
-    case: CaseOption = "",
-    operator: OperatorOption = "",
-    implementation: ImplementationOption = "",
-    problem: ProblemOption = "",
-    kernel: KernelOption = None,
-    calls: CallsOption = None,
-) -> None:
-    """Kernel times of the torch profiler: its Chrome trace, also as .json.gz."""
-    _import_profile("torch-profiler", file, store, case, operator, implementation, problem, kernel, calls)
-
-
-def _import_profile(
-    tool: str,
-    file: Path,
-    store: Path | None,
-    case: str,
-    operator: str,
-    implementation: str,
-    problem: str,
-    kernel: str | None,
-    calls: int | None,
-) -> None:
-    from ridgeline.results.importers.profile import Target, import_profile, parse_problem
-    from ridgeline.results.store import Store
-
-    opened = Store(store)
-    target = Target(case, operator, implementation, parse_problem(problem) if problem else None)
-    run_id, written = import_profile(opened, file, tool, target, kernel, calls)
-    _say_imported("a profile", run_id, opened.path, written)
+for _tool in PROFILERS:
+    _add_profiler(_tool)
 
 
 def _say_imported(what: str, run_id: str, store: Path, written: bool) -> None:

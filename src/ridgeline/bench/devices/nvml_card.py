@@ -14,6 +14,7 @@ from typing import Any
 
 from ridgeline.bench.devices.cuda_watch import CardCounters, CardReader, CardSample
 from ridgeline.bench.devices.unit import UnitError, UnitLostError
+from ridgeline.bench.energy.nvml import same_uuid
 
 SM_CLOCK, MEMORY_CLOCK = 1, 2
 LIMIT_FIELDS = {
@@ -35,11 +36,6 @@ LOST = (15, 16, 9, 18)
 """Return codes after which the card is gone: lost, reset required, driver not loaded, driver and library differ."""
 VALUE_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 """Members of NVML's value union by nvmlValueType_t."""
-
-
-def bare_uuid(uuid: str) -> str:
-    """A UUID without the prefix that NVML gives it and torch does not."""
-    return uuid.strip().lower().removeprefix("gpu-").removeprefix("mig-")
 
 
 def nvml_cards() -> int:
@@ -85,7 +81,7 @@ class NvmlCard(CardReader):
             pynvml.nvmlInit()
             self._open = True
             handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-            found = [h for h in handles if bare_uuid(pynvml.nvmlDeviceGetUUID(h)) == bare_uuid(uuid)]
+            found = [h for h in handles if same_uuid(pynvml.nvmlDeviceGetUUID(h), uuid)]
         except pynvml.NVMLError as error:
             self.close()
             raise UnitError(f"NVML: {error}: check the driver with nvidia-smi") from None
