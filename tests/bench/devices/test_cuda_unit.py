@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -45,6 +46,22 @@ def test_the_unit_names_itself_as_it_is_chosen() -> None:
     for wrong in ("x", "0:clock", "-1", "0:graph:1"):
         with pytest.raises(UnitError, match="write cuda, cuda:N or cuda:N:graph"):
             parse(wrong)
+
+
+def test_each_rank_has_a_card_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "something_there", lambda: True)
+    second = dataclasses.replace(H100, index=2, uuid="aaaa-3")
+    monkeypatch.setattr(cuda, "probe", lambda: Probed((H100, L4, second)))
+    unit = choose_unit("cuda:2:graph")
+    assert [m.spec for m in unit.members(2)] == ["cuda:2:graph", "cuda:0:graph"]
+    assert [m.unit for m in unit.members(2)] == [card_hash(second), card_hash(H100)]
+    with pytest.raises(UnitError, match="3 ranks need a card each: torch can use 2 NVIDIA H100 80GB HBM3"):
+        unit.members(3)
+    assert unit.placement_of(1) == unit.placement
+    both = unit.placement_of(2)
+    assert (both.ranks, both.device) == (2, unit.device.id)
+    assert both.unit not in (card_hash(second), card_hash(H100))
+    assert both == choose_unit("cuda:0:graph").placement_of(2)  # the same two cards
 
 
 def test_units_are_told_apart_without_naming_them() -> None:

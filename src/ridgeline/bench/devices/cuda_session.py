@@ -110,7 +110,7 @@ class CudaSession(Session):
         self.watch = watch
         self._held_bytes = 0.0
 
-    def use(self, threads: int) -> None:
+    def use(self, threads: int, rank: int = 0) -> None:
         """Give back what the last case left in torch's cache, and begin to count memory."""
         self._torch.set_num_threads(threads)
         gc.collect()
