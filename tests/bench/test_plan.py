@@ -129,6 +129,42 @@ def test_only_keeps_operators_and_names_those_that_are_not_there() -> None:
         plan(only=["gem"])
 
 
+COLLECTIVE = """
+name = "s"
+description = "d"
+[[case]]
+operator = "all_reduce"
+problems = [{{ elements = {elements}, precision = "float32", ranks = {ranks} }}]
+threads = {threads}
+"""
+
+
+def collectives(ranks: str, elements: int = 1000, threads: str = "[]", have: int = 8) -> Plan:
+    text = COLLECTIVE.format(ranks=ranks, elements=elements, threads=threads)
+    return make_plan(parse_suite(text, "s.toml"), dataclasses.replace(CPU, threads=have))
+
+
+def test_a_collective_is_placed_on_as_many_ranks_as_it_has() -> None:
+    cases = collectives("[1, 2, 3]").cases
+    assert [(c.placement.ranks, c.protocol.threads) for c in cases] == [(1, 8), (2, 4), (3, 2)]
+    # One host, so one unit; and one rank is placed as it always was.
+    assert {case.placement.unit for case in cases} == {CPU.placement.unit}
+    assert cases[0].placement == CPU.placement
+    swept = collectives("2", threads="[1, 4, 8]").cases
+    assert [case.protocol.threads for case in swept] == [1, 4]
+
+
+def test_a_placement_that_cannot_be_is_refused() -> None:
+    with pytest.raises(SuiteError, match=r"s.toml:5: .* x 9: 9 ranks need a processor each: .* has 8$"):
+        collectives("9")
+    with pytest.raises(SuiteError, match=r"s.toml:5: threads: 8: .* has 4 for each rank"):
+        collectives("2", threads="[8]")
+    fits = int(0.4 * CPU.device.main_memory.capacity_bytes / 8)
+    assert collectives("2", elements=fits).cases
+    with pytest.raises(SuiteError, match=r"needs .* GB, this unit has .* GB: make the shape smaller"):
+        collectives("3", elements=fits)
+
+
 KERNEL = """
 import torch
 import tiles

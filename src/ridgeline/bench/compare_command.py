@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
-from filelock import FileLock
 
 from ridgeline.analytical.operators import make_problem
 from ridgeline.analytical.problem import Problem
 from ridgeline.analytical.quantities import digest
 from ridgeline.bench.devices.choose import choose_unit
 from ridgeline.bench.devices.unit import Unit
+from ridgeline.bench.locks import held
 from ridgeline.bench.plan import PROTOCOL_VERSION
 from ridgeline.bench.revisions import Source, present, take_out
-from ridgeline.bench.run import _held, now_utc, unit_environment
+from ridgeline.bench.run import now_utc, unit_environment
 from ridgeline.bench.supervisor import Supervisor
-from ridgeline.kernels.native.build import cache_folder
 from ridgeline.kernels.registry import Implementation, get_implementation
 from ridgeline.results.comparison import Comparison, ComparisonError, verdict_of
 from ridgeline.results.measurement import Protocol
@@ -163,8 +162,7 @@ def compare_targets(
             run_id=new_run_id(), suite=name, plan_digest=planned, planned=len(problems), created_at=now_utc(),
             device=unit.device.id, device_name=unit.device.name, environment=unit_environment(unit),
         )  # fmt: skip
-        lock = FileLock(cache_folder() / f"placement-{unit.placement.unit}.lock")
-        stack.enter_context(_held(lock))
+        stack.enter_context(held([unit.placement.unit]))
         limit = 0.75 * psutil.virtual_memory().available
         supervisor = stack.enter_context(Supervisor(options.budget_s + TIMEOUT_S, limit))
         writer = stack.enter_context(store.create(manifest, unit.device))

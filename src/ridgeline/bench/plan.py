@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from ridgeline.analytical.operators import Collective
 from ridgeline.analytical.problem import Problem
 from ridgeline.analytical.quantities import digest
-from ridgeline.bench.devices.unit import Unit
+from ridgeline.bench.devices.unit import Unit, UnitError
 from ridgeline.bench.environment import package_versions
 from ridgeline.bench.sources import source_hash
 from ridgeline.kernels.registry import Implementation, RegistryError, get_implementation, get_operator, implementations
@@ -119,7 +120,8 @@ def make_plan(
         with_folders: folders of the user's own kernels, given to the workers.
 
     Raises:
-        SuiteError: for an unknown operator or implementation, or a problem that does not fit in memory.
+        SuiteError: for an unknown operator or implementation, a problem that does not fit in memory, or more ranks than
+            the unit has room for.
     """
     for name in only:
         try:
@@ -140,7 +142,14 @@ def make_plan(
             )
         except RegistryError as error:
             raise SuiteError(f"{entry.where}: {error}") from None
-        need, have = entry.problem.footprint_bytes(), unit.device.main_memory.capacity_bytes
+        ranks = entry.problem.ranks if isinstance(entry.problem, Collective) else 1
+        try:
+            members = unit.members(ranks)
+            placement = unit.placement_of(ranks)
+        except UnitError as error:
+            raise SuiteError(f"{entry.where}: {entry.problem.label}: {error}") from None
+        sharing = ranks // len({member.unit for member in members})
+        need, have = sharing * entry.problem.footprint_bytes(), unit.device.main_memory.capacity_bytes
         if need > have:
             raise SuiteError(
                 f"{entry.where}: {entry.problem.label}: needs {need / 1e9:.1f} GB, this unit has "
@@ -150,13 +159,13 @@ def make_plan(
             Case(
                 entry.problem,
                 implementation,
-                unit.placement,
+                placement,
                 Protocol(timer=unit.timer, cache=entry.cache, threads=threads, version=PROTOCOL_VERSION),
                 entry.papers,
                 baseline=definition.baseline(entry.problem, unit.torch_device),
                 facts=unit.facts(),
             )
-            for threads in _threads(entry, unit)
+            for threads in _threads(entry, unit, members[0].threads)
             for implementation in chosen
         ]
     if only and not cases:
@@ -167,16 +176,17 @@ def make_plan(
     return Plan(suite.name, tuple(unique.values()), suite.settings, tuple(with_folders), tuple(roofs))
 
 
-def _threads(entry: SuiteCase, unit: Unit) -> list[int]:
-    """Thread counts of an entry: all of the unit's, or those of its sweep that the unit has.
+def _threads(entry: SuiteCase, unit: Unit, have: int) -> list[int]:
+    """Thread counts of an entry: all that a rank has, or those of its sweep that it has.
 
     Raises:
-        SuiteError: where the unit has none of them.
+        SuiteError: where it has none of them.
     """
     if not entry.threads:
-        return [unit.threads]
-    possible = [count for count in entry.threads if count <= unit.threads]
+        return [have]
+    possible = [count for count in entry.threads if count <= have]
     if not possible:
         asked = ", ".join(map(str, entry.threads))
-        raise SuiteError(f"{entry.where}: threads: {asked}: {unit.device.name} has {unit.threads}")
+        each = "" if have == unit.threads else " for each rank"
+        raise SuiteError(f"{entry.where}: threads: {asked}: {unit.device.name} has {have}{each}")
     return possible

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import psutil
-from filelock import FileLock, Timeout
 
 from ridgeline.analytical.clock_correction import raised_to_clock
 from ridgeline.analytical.device import PHYSICAL, Device
@@ -19,11 +16,12 @@ from ridgeline.analytical.roofline import IMPOSSIBLE_MARGIN, bound
 from ridgeline.analytical.statistics import summarise
 from ridgeline.bench.devices.unit import Unit, UnitLostError
 from ridgeline.bench.environment import environment
+from ridgeline.bench.locks import held
 from ridgeline.bench.plan import Case, Plan
+from ridgeline.bench.rank_group import RankGroup
 from ridgeline.bench.roofs import SETTINGS as ROOF_SETTINGS
 from ridgeline.bench.roofs import ceilings_from, probes_for
-from ridgeline.bench.supervisor import Outcome, Supervisor
-from ridgeline.kernels.native.build import cache_folder
+from ridgeline.bench.supervisor import Outcome
 from ridgeline.results.fact import SCHEMA_VERSION
 from ridgeline.results.measurement import Measurement
 from ridgeline.results.run import RunManifest
@@ -89,20 +87,6 @@ def unit_environment(unit: Unit) -> dict[str, str]:
     return environment() | {f"unit.{name}": value for name, value in unit.facts().items()}
 
 
-@contextlib.contextmanager
-def _held(lock: FileLock) -> Iterator[None]:
-    """Hold the lock; say so when another run has to end first."""
-    try:
-        lock.acquire(timeout=0.5)
-    except Timeout:
-        print("ridgeline: waiting for another run on this machine to end", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 class _Runner:
     def __init__(self, plan: Plan, unit: Unit, writer: RunWriter, report: Report) -> None:
         self._plan = plan
@@ -112,22 +96,22 @@ class _Runner:
         self._number = 0
         self._device: Device = unit.device
         self._roof_records: list[Measurement] = []
-        self._suspect = False
+        self._suspects: list[str] = []
         self._losses = 0
 
     def run(self) -> None:
         limit = self._plan.settings.memory_limit_bytes or 0.75 * psutil.virtual_memory().available
         timeout_s = self._plan.settings.timeout_s
-        # One measurement at a time on this unit, whichever store it is for: two would time each other.
-        lock = FileLock(cache_folder() / f"placement-{self._unit.placement.unit}.lock")
+        sizes = {case.placement.ranks for case in (*self._plan.roofs, *self._plan.cases)}
+        units = {member.unit for ranks in sizes for member in self._unit.members(ranks)}
         for process in range(self._plan.settings.processes):
-            with _held(lock), Supervisor(timeout_s, limit) as supervisor:
+            with held(units), RankGroup(timeout_s, limit) as group:
                 if process == 0:
                     for case in self._plan.roofs:
-                        self._step(supervisor, case, 0, ROOF_SETTINGS)
+                        self._step(group, case, 0, ROOF_SETTINGS)
                     self._take_roofs()
                 for case in self._plan.order(process):
-                    self._step(supervisor, case, process, self._plan.settings)
+                    self._step(group, case, process, self._plan.settings)
 
     def _take_roofs(self) -> None:
         self._roof_records = [r for r in self._writer.measurements if r.role == "roof"]
@@ -135,26 +119,27 @@ class _Runner:
             self._device = self._unit.device.with_ceilings(ceilings_from(self._roof_records, self._unit.device))
             self._writer.set_device(self._device)
 
-    def _step(self, supervisor: Supervisor, case: Case, process: int, settings: Settings) -> None:
+    def _step(self, group: RankGroup, case: Case, process: int, settings: Settings) -> None:
         self._number += 1
         done = (case.case_id, process) in self._writer.done
         step = Step(case, process, self._number, self._plan.planned, done)
         self._report(step, None)
         if done:
             return
-        record = self._measure(supervisor, case, process, settings)
+        record = self._measure(group, case, process, settings)
         self._writer.append(record)
         self._report(step, record)
 
-    def _measure(self, supervisor: Supervisor, case: Case, process: int, settings: Settings) -> Measurement:
+    def _measure(self, group: RankGroup, case: Case, process: int, settings: Settings) -> Measurement:
         started_at = now_utc()
         reason = case.implementation.unsupported_reason(case.problem, case.placement.torch_device)
         if reason is not None:
             outcome = Outcome({"status": "unsupported", "reason": reason}, 0.0)
         else:
-            self._look_for_unit(supervisor)
-            outcome = supervisor.run(self._request(case, process, settings))
-            self._suspect = outcome.fields["status"] in ("crashed", "timeout")
+            self._look_for_units(group)
+            outcome = group.run(self._requests(case, process, settings))
+            if outcome.fields["status"] in ("crashed", "timeout"):
+                self._suspects = sorted({member.spec for member in self._unit.members(case.placement.ranks)})
             self._losses += outcome.unit_lost
         fields = dict(outcome.fields)
         if fields["status"] in ("ok", "unstable"):
@@ -179,22 +164,26 @@ class _Runner:
             **fields,
         )
 
-    def _look_for_unit(self, supervisor: Supervisor) -> None:
-        """After a fault: whether the unit is still there, so that no other case is blamed for its loss.
+    def _look_for_units(self, group: RankGroup) -> None:
+        """After a fault: whether its units are still there, so that no other case is blamed for their loss.
 
         Raises:
             UnitLostError: where it is not.
         """
-        if not self._suspect:
+        if not self._suspects:
             return
-        looked = supervisor.run({"task": "present", "unit": self._unit.spec, "losses": self._losses, "with": []})
+        looked = group.run(
+            [{"task": "present", "unit": spec, "losses": self._losses, "with": []} for spec in self._suspects]
+        )
         if looked.fields["status"] != "ok":
             raise UnitLostError(f"{looked.fields['reason']}: {len(self._writer.done)} of {self._plan.planned} measured")
-        self._suspect = False
+        self._suspects = []
 
-    def _request(self, case: Case, process: int, settings: Settings) -> dict[str, Any]:
-        return {
-            "unit": self._unit.spec,
+    def _requests(self, case: Case, process: int, settings: Settings) -> list[dict[str, Any]]:
+        """What the worker of each rank is asked."""
+        ranks = case.placement.ranks
+        whole = {
+            "ranks": ranks,
             "operator": case.problem.operator,
             "problem": case.problem.to_dict(),
             "implementation": case.implementation.name,
@@ -206,6 +195,7 @@ class _Runner:
             "with": list(self._plan.with_folders),
             "beside": [] if case.role == "roof" else probes_for(case, self._device, self._roof_records),
         }
+        return [{**whole, "unit": member.spec, "rank": rank} for rank, member in enumerate(self._unit.members(ranks))]
 
     def _judge(self, case: Case, fields: dict[str, Any]) -> dict[str, Any]:
         """``impossible`` where the whole interval lies below what the hardware can physically do."""

@@ -7,6 +7,7 @@ its own. Standard output and input of the kernels are elsewhere: a kernel that p
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import json
 import os
 import signal
@@ -29,6 +30,8 @@ def main() -> None:
     requests, events = _take_channels()
     _die_with_parent(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends this process
+    # On this signal the innermost frames go to standard error, also out of a call that never returns.
+    faulthandler.register(signal.SIGUSR1, all_threads=False)
     runner = _Runner(events)
     for line in requests:
         runner.serve(json.loads(line))
@@ -77,7 +80,9 @@ class _Runner:
 
         fields: dict[str, Any]
         try:
-            if request.get("task") == "present":
+            if request.get("task") == "start":
+                fields = {"status": "ok"}
+            elif request.get("task") == "present":
                 self._send("phase", name="open the unit")
                 self._session(request["unit"]).check_present(request["losses"])
                 fields = {"status": "ok"}
@@ -102,6 +107,11 @@ class _Runner:
             refused = "can't allocate memory" in text or "out of memory" in text.lower()
             fields = {"status": "out_of_memory" if refused else "crashed", "reason": one_line(error)}
         self._send("result", **fields)
+        if request.get("ranks", 1) > 1 and fields["status"] in ("ok", "unstable"):
+            # Not after a fault: the others would see a lost connection, and take that for a fault of their own.
+            from ridgeline.kernels import process_group
+
+            process_group.leave()
 
     def _compare(self, request: Mapping[str, Any]) -> dict[str, Any]:
         from ridgeline.bench.contest import compare
@@ -118,10 +128,18 @@ class _Runner:
         from ridgeline.workloads.suite import Settings
 
         problem = make_problem(request["operator"], request["problem"])
+        settings = Settings.model_validate(request["settings"])
         session = self._session(request["unit"])
-        session.use(request["threads"])
+        rank, ranks = request.get("rank", 0), request.get("ranks", 1)
+        session.use(request["threads"], rank)
         session.begin_case(problem.operator, request["implementation"], request["seed"])
         torch.manual_seed(request["seed"])
+        others = None
+        if ranks > 1:
+            from ridgeline.bench import lockstep
+
+            self._send("phase", name="meet")
+            others = lockstep.join(request, session.torch_device, settings.timeout_s)
         self._send("phase", name="prepare")
         launches, checker, prepare_s = make_launches(
             get_operator(problem.operator),
@@ -132,17 +150,21 @@ class _Runner:
             cold=request["cache"] == "cold",
             cache_bytes=request["cache_bytes"],
             seed=request["seed"],
+            rank=rank,
+            ranks=ranks,
         )
         self._send("phase", name="check")
         launches.check_all_ways("before timing")
         self._send("phase", name="time")
-        settings = Settings.model_validate(request["settings"])
         beside = {probe["limit"]: self._probe(session, probe) for probe in request["beside"]}
-        timing = measure(launches, session.timer, settings, session.watch, session.clock, session.sleep)
+        if others is None:
+            timing = measure(launches, session.timer, settings, session.watch, session.clock, session.sleep)
+        else:
+            timing = lockstep.measure_in_step(others, launches, session, settings)
         for probe in request["beside"]:
             beside[probe["limit"]] += self._probe(session, probe)
         self._send("phase", name="energy")
-        meter = self._energy(session, request["unit"], settings)
+        meter = self._energy(session, request["unit"], settings, ranks)
         launch: Callable[[int], None] = launches.launch
         if meter.measures:
             launch = session.unattended(launch, timing.summary.median, launches.rotation)
@@ -157,16 +179,19 @@ class _Runner:
         profiled = session.profile(launches.launch)
         self._send("phase", name="check again")
         launches.check_all_ways("after timing")
+        facts = {
+            "prepare_s": prepare_s,
+            "peak_device_memory_bytes": session.peak_memory_bytes(),
+            **checker.facts(),
+        }
         return {
             **timing.to_fields(),
-            "prepare_s": prepare_s,
             "working_set_bytes": problem.footprint_bytes(),
-            "peak_device_memory_bytes": session.peak_memory_bytes(),
             "roofs_beside": [{"limit": limit, "values_per_s": values} for limit, values in beside.items()],
             "energy": energy.model_dump(mode="json"),
             "energy_reason": energy.reason,
             **profiled,
-            **checker.facts(),
+            **(facts if others is None else lockstep.facts_together(others.tell(facts))),
         }
 
     def _measure_callable(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,12 +218,15 @@ class _Runner:
         settings = Settings.model_validate(request["settings"])
         return time_in(session, CallableLaunches(function, arguments), settings).to_fields()
 
-    def _energy(self, session: Session, spec: str, settings: Settings) -> EnergyMeter:
+    def _energy(self, session: Session, spec: str, settings: Settings, ranks: int) -> EnergyMeter:
         """The meter of a unit; it keeps what it has learnt about the sensor and the idle baseline."""
         from ridgeline.bench.energy.choose import choose_source
         from ridgeline.bench.energy.meter import EnergyMeter
         from ridgeline.bench.energy.source import EnergySource, NullSource
 
+        if ranks > 1:
+            # A meter launches as often as its windows need; the other ranks would have to know how often.
+            return EnergyMeter(NullSource("no_meter", "the energy of several ranks is not measured"))
         key = f"{spec} {settings.meter}"
         if key not in self._meters:
             if session.no_meter:

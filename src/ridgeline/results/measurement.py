@@ -30,7 +30,7 @@ class Protocol(Fact):
     cache: Literal["cold", "warm"]
     """cold: operands come from main memory, by rotating buffers; warm: from the smallest level that holds them."""
     threads: int = Field(ge=1)
-    """Threads the kernel may use."""
+    """Threads the kernel may use, in each rank."""
     version: int = Field(ge=1)
     """Version of the measuring procedure; a change that can move numbers raises it."""
 
@@ -43,7 +43,7 @@ class Placement(Fact):
     torch_device: str
     """torch device type: cpu or cuda."""
     unit: str
-    """Hash that tells this physical card or host from others of the same SKU."""
+    """Hash that tells this physical card or host, or this set of cards, from others of the same SKU."""
     ranks: int = Field(default=1, ge=1)
     """Processes that take part."""
 
@@ -120,7 +120,7 @@ class Measurement(StoredRecord):
     reason: str = ""
     """Why the status is not ``ok``; one line."""
     samples_s: tuple[tuple[float, ...], ...] = ()
-    """Seconds per launch, a sequence per block. Nothing is dropped."""
+    """Seconds per launch, a sequence per block; of several ranks those of the slowest in each. Nothing is dropped."""
     conditions: tuple[Conditions, ...] = ()
     """One per block; empty where none were taken."""
     left_out: tuple[LeftOutBlock, ...] = ()
@@ -139,7 +139,7 @@ class Measurement(StoredRecord):
     working_set_bytes: float | None = None
     """Bytes that one launch touches."""
     peak_memory_bytes: float | None = None
-    """Largest resident size of the worker while it ran the case."""
+    """Largest resident size of the worker while it ran the case; of several ranks the sum."""
     peak_device_memory_bytes: float | None = None
     """Largest allocation on the GPU while it ran the case."""
     kernel_s: float | None = None

@@ -86,6 +86,34 @@ def test_every_thread_is_pinned_to_the_processors_of_the_case() -> None:
         cpu_session.pin(set(before))
 
 
+def test_ranks_have_processors_of_their_own() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        session = CpuSession()
+        taken = []
+        for rank in range(len(before)):
+            session.use(1, rank)
+            taken.append(os.sched_getaffinity(0))
+        assert sorted(taken, key=max) == [{processor} for processor in sorted(before)]
+        assert taken[0] == {max(before)}
+    finally:
+        cpu_session.pin(set(before))
+
+
+def test_what_ranks_do_together_is_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = cpu_session.CpuWatch()
+    readings = iter([START, later(0.020, busy_s=0.040, own_s=0.020)] * 2)
+    monkeypatch.setattr(cpu_session, "read_counters", lambda: next(readings))
+    watch.begin()
+    assert watch.end().cause == "other processes"
+    watch.begin()
+    told: list[float] = []
+    seen = watch.end_among(lambda own_s: told.append(own_s) or own_s + 0.019)  # type: ignore[func-returns-value]
+    assert told == [pytest.approx(0.020)]
+    assert seen.cause == ""
+    assert seen.conditions.load_other == pytest.approx(0.05)
+
+
 def test_units_are_chosen_by_name() -> None:
     assert choose_unit("cpu").spec == choose_unit(None).spec == "cpu"
     with pytest.raises(UnitError, match="unknown device 'tpu': one of cpu"):

@@ -97,6 +97,22 @@ def test_what_cannot_be_captured_is_launched() -> None:
     assert card.waited == 1, "an error of the capture is not left for the next launch"
 
 
+def test_each_rank_has_a_card_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "something_there", lambda: True)
+    second = dataclasses.replace(H100, index=2, uuid="aaaa-3")
+    monkeypatch.setattr(cuda, "probe", lambda: Probed((H100, L4, second)))
+    unit = choose_unit("cuda:2:graph")
+    assert [m.spec for m in unit.members(2)] == ["cuda:2:graph", "cuda:0:graph"]
+    assert [m.unit for m in unit.members(2)] == [card_hash(second), card_hash(H100)]
+    with pytest.raises(UnitError, match="3 ranks need a card each: torch can use 2 NVIDIA H100 80GB HBM3"):
+        unit.members(3)
+    assert unit.placement_of(1) == unit.placement
+    both = unit.placement_of(2)
+    assert (both.ranks, both.device) == (2, unit.device.id)
+    assert both.unit not in (card_hash(second), card_hash(H100))
+    assert both == choose_unit("cuda:0:graph").placement_of(2)  # the same two cards
+
+
 def test_units_are_told_apart_without_naming_them() -> None:
     assert card_hash(H100) != card_hash(L4)
     assert "aaaa" not in card_hash(H100)

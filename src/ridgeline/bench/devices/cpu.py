@@ -13,7 +13,7 @@ import psutil
 from ridgeline.analytical.cores import Core, find_core, physical_ceilings
 from ridgeline.analytical.device import Device, Kind, MemoryLevel
 from ridgeline.bench.devices.cpu_session import CpuSession, PerfCounterTimer
-from ridgeline.bench.devices.unit import RoofSpec, Unit
+from ridgeline.bench.devices.unit import Member, RoofSpec, Unit, UnitError
 from ridgeline.bench.environment import cpu_facts, unit_hash
 from ridgeline.results.measurement import Placement
 
@@ -36,6 +36,12 @@ class Cpu(Unit):
     def placement(self) -> Placement:
         """One rank on this host."""
         return Placement(device=self.device.id, torch_device="cpu", unit=unit_hash())
+
+    def members(self, ranks: int) -> Sequence[Member]:
+        """Processes of this host, with as many processors each."""
+        if ranks > self.threads:
+            raise UnitError(f"{ranks} ranks need a processor each: {self.device.name} has {self.threads}")
+        return (Member(self.spec, unit_hash(), self.threads // ranks),) * ranks
 
     @property
     def last_level_cache_bytes(self) -> float:

@@ -9,7 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,8 +118,13 @@ class CpuWatch(Watch):
 
     def end(self) -> Observed:
         """As :meth:`Watch.end`."""
+        return self.end_among(lambda own_s: own_s)
+
+    def end_among(self, total: Callable[[float], float]) -> Observed:
+        """As :meth:`Watch.end_among`."""
         after = read_counters()
-        return judge(self._before, after, clock_mhz(self.processors))
+        own_s = self._before.own_s + total(after.own_s - self._before.own_s)
+        return judge(self._before, replace(after, own_s=own_s), clock_mhz(self.processors))
 
 
 def pin(processors: set[int]) -> None:
@@ -148,13 +153,14 @@ class CpuSession(Session):
         stolen = before is not None and self._steal_s is not None and self._steal_s > before
         return "CPU time stolen by other guests" if stolen else ""
 
-    def use(self, threads: int) -> None:
-        """Pin the process to ``threads`` processors, the last ones: the first takes most interrupts."""
+    def use(self, threads: int, rank: int = 0) -> None:
+        """Pin the process to ``threads`` processors of its own, from the last: the first takes most interrupts."""
         torch = sys.modules.get("torch")  # a callable of the user's own may do without
         if torch is not None:
             torch.set_num_threads(threads)
         if self._all:
-            self.watch.processors = set(self._all[-threads:])
+            last = len(self._all) - rank * threads
+            self.watch.processors = set(self._all[max(0, last - threads) : last])
             pin(self.watch.processors)
 
     def close(self) -> None:

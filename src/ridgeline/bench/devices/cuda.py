@@ -12,7 +12,7 @@ from ridgeline.analytical.device import Device, MemoryLevel, catalogue
 from ridgeline.bench.devices.cuda_probe import CudaCard, card_named, probe, something_there
 from ridgeline.bench.devices.cuda_timer import TIMERS
 from ridgeline.bench.devices.nvml_card import NvmlCard
-from ridgeline.bench.devices.unit import RoofSpec, Session, Unit, UnitError
+from ridgeline.bench.devices.unit import Member, RoofSpec, Session, Unit, UnitError
 from ridgeline.bench.environment import unit_hash
 from ridgeline.results.measurement import Placement
 
@@ -34,6 +34,8 @@ class Cuda(Unit):
     device: Device
     timer_kind: str = "events"
     card_facts: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[CudaCard, ...] = ()
+    """Further cards of the same name, for placements of several ranks."""
     threads = 1
     """Host threads: one enqueues launches."""
     torch_device = "cuda"
@@ -41,7 +43,10 @@ class Cuda(Unit):
     @property
     def spec(self) -> str:  # type: ignore[override]
         """As :attr:`Unit.spec`; the worker inherits the environment that gives torch's index its meaning."""
-        return f"cuda:{self.card.index}" + ("" if self.timer_kind == "events" else f":{self.timer_kind}")
+        return self._spec_of(self.card)
+
+    def _spec_of(self, card: CudaCard) -> str:
+        return f"cuda:{card.index}" + ("" if self.timer_kind == "events" else f":{self.timer_kind}")
 
     @property
     def timer(self) -> str:  # type: ignore[override]
@@ -52,6 +57,13 @@ class Cuda(Unit):
     def placement(self) -> Placement:
         """One rank on this card."""
         return Placement(device=self.device.id, torch_device="cuda", unit=card_hash(self.card))
+
+    def members(self, ranks: int) -> Sequence[Member]:
+        """One card each: this one, then others of its name by torch's index."""
+        cards = (self.card, *self.others)
+        if ranks > len(cards):
+            raise UnitError(f"{ranks} ranks need a card each: torch can use {len(cards)} {self.card.name}")
+        return [Member(self._spec_of(card), card_hash(card), self.threads) for card in cards[:ranks]]
 
     @property
     def last_level_cache_bytes(self) -> float:
@@ -97,9 +109,11 @@ def detect(argument: str) -> Cuda:
     index, timer = parse(argument)
     if not something_there():
         raise UnitError("no GPU to measure on: neither NVML nor an AMD driver shows a card; ridgeline doctor says more")
-    card = card_named(index, probe())
+    probed = probe()
+    card = card_named(index, probed)
     device = device_of(card)
-    return Cuda(card, device, timer, facts_of(card, device))
+    others = tuple(other for other in probed.cards if other.name == card.name and other.index != card.index)
+    return Cuda(card, device, timer, facts_of(card, device), others)
 
 
 def device_of(card: CudaCard) -> Device:

@@ -118,7 +118,7 @@ class CudaSession(Session):
         self.watch = watch
         self._held_bytes = 0.0
 
-    def use(self, threads: int) -> None:
+    def use(self, threads: int, rank: int = 0) -> None:
         """Give back what the last case left in torch's cache, and begin to count memory.
 
         One thread enqueues; the host's other ones compute references between the blocks.

@@ -227,7 +227,7 @@ class ReplaySession(Session):
         self.timer = ReplayTimer(self)
         self.watch = ReplayWatch(self)
 
-    def use(self, threads: int) -> None:
+    def use(self, threads: int, rank: int = 0) -> None:
         """One thread is enough for the checks."""
         import torch
 

@@ -7,6 +7,7 @@ worker that measures.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,6 +65,14 @@ class Watch(ABC):
     def end(self) -> Observed:
         """Called just after the last one."""
 
+    def end_among(self, total: Callable[[float], float]) -> Observed:
+        """As :meth:`end`, for one rank of several; every rank calls it.
+
+        Args:
+            total: processor seconds of all ranks during the block, from those of this process.
+        """
+        return self.end()
+
 
 class Unwatched(Watch):
     """For where nothing is to be seen: a loop under test, or a probe of a few milliseconds."""
@@ -89,8 +98,8 @@ class Session(ABC):
     """UUID of the card, by which its energy meter is found; ``None`` for a host."""
 
     @abstractmethod
-    def use(self, threads: int) -> None:
-        """Get ready for a case that may use ``threads`` host threads."""
+    def use(self, threads: int, rank: int = 0) -> None:
+        """Get ready for a case that may use ``threads`` host threads in each rank, as its rank ``rank``."""
 
     @abstractmethod
     def place(self, tensors: Tensors) -> Tensors:
@@ -183,6 +192,18 @@ class RoofSpec:
     threads: int = field(default=1)
 
 
+@dataclass(frozen=True)
+class Member:
+    """What one rank of a placement runs on."""
+
+    spec: str
+    """:attr:`Unit.spec` that its worker opens."""
+    unit: str
+    """Hash of the card or host: its lock."""
+    threads: int
+    """Host threads that the rank may use."""
+
+
 class Unit(ABC):
     """A card or host as the planning process sees it. It imports no torch and touches no card."""
 
@@ -199,6 +220,27 @@ class Unit(ABC):
     @abstractmethod
     def placement(self) -> Placement:
         """One rank on this unit."""
+
+    def members(self, ranks: int) -> Sequence[Member]:
+        """What each of ``ranks`` ranks runs on, the leader first.
+
+        Raises:
+            UnitError: where there is not enough for all of them.
+        """
+        if ranks > 1:
+            raise UnitError(f"{ranks} ranks: {self.spec} runs one rank only")
+        return (Member(self.spec, self.placement.unit, self.threads),)
+
+    def placement_of(self, ranks: int) -> Placement:
+        """``ranks`` ranks on this unit and, where each needs a card of its own, on those beside it.
+
+        Raises:
+            UnitError: as :meth:`members`.
+        """
+        units = sorted({member.unit for member in self.members(ranks)})
+        together = hashlib.sha256(f"ridgeline units {' '.join(units)}".encode()).hexdigest()[:12]
+        unit = units[0] if len(units) == 1 else together
+        return self.placement.model_copy(update={"ranks": ranks, "unit": unit})
 
     @property
     @abstractmethod
