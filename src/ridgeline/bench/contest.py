@@ -86,6 +86,7 @@ class OwnMaker:
         self._fold()
         padding = torch.ones(self._lots.randrange(64, PADDING_BYTES), dtype=torch.uint8)
         self._padding = self._session.place({"padding": padding})["padding"]
+        self._session.begin_case(self._problem.operator, self._implementation.name, self._request["seed"] + arrangement)
         self._launches, self._checker, prepare_s = make_launches(
             self._operator,
             self._problem,

@@ -65,6 +65,19 @@ def test_scripted_times_come_out_as_written_and_are_no_measurement(ridgeline_com
     assert trace.launches[0].samples_s == [s for block in measured[0].used_samples_s for s in block]
 
 
+def test_scripted_kernels_are_compared_as_scripted(ridgeline_command: Run, tmp_path: Path) -> None:
+    times = [{"implementation": "torch", "median_s": 1e-4}, {"implementation": "numba", "median_s": 1.05e-4}]
+    trace = {"device": H100, "launches": [{**one, "noise_relative": 0.01} for one in times]}
+    (tmp_path / "trace.json").write_text(json.dumps(trace))
+    asked = ["--problem", "m=32,n=64,k=128,precision=float32", "--device", f"replay:{tmp_path / 'trace.json'}"]
+    done = ridgeline_command("compare", "gemm/torch", "gemm/numba", *asked, "--store", tmp_path / "s", "--json")
+    assert done.returncode == 1, done.stderr
+    (record,) = json.loads(done.stdout)
+    assert record["verdict"] == "slower"
+    assert record["ratio_low"] <= 1.05 <= record["ratio_high"]
+    assert record["left_out"] == []
+
+
 FAULTS = {
     "launch_failure": ("crashed", "unspecified launch failure"),
     "illegal_address": ("crashed", "illegal memory access"),

@@ -11,17 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ridgeline.bench.devices.cuda_watch import CardCounters, CardReader, CardSample, CardWatch
 from ridgeline.bench.devices.trace import Fault, LaunchTimes, Trace
-from ridgeline.bench.devices.unit import Observed, Session, Timer, UnitError, UnitLostError, Watch
-from ridgeline.results.measurement import Conditions
+from ridgeline.bench.devices.unit import Session, Timer, UnitError, UnitLostError
 
 if TYPE_CHECKING:
     import torch
 
     from ridgeline.kernels.registry import Run, Tensors
 
-LIMITED_SHARE = 0.05
-"""Share of a block that a limit may hold the clocks down before the block does not count."""
 STALE_S = 1.0
 """A sensor that was last brought up to date longer ago than this shows nothing: cards do it at least ten times a second."""
 LOST = {
@@ -56,7 +54,6 @@ class _Card:
         self.now_s = 0.0
         self.launch = 0
         self.sample = 0
-        self.timing = False
         self.wrong = False
         self.logarithm = 0.0
         self.random = random.Random(f"{trace.seed} {self.name} {seed}")
@@ -173,46 +170,34 @@ class ReplayTimer(Timer):
         return [self._take(launch, launches, record=True) for _ in range(samples)]
 
     def _take(self, launch: Callable[[int], None], launches: int, record: bool) -> float:
-        card = self._session.card
-        card.timing = True
+        self._session.timing = True
         try:
             launch(launches)
         finally:
-            card.timing = False
-        return card.take(launches, record)
+            self._session.timing = False
+        return self._session.card.take(launches, record)
 
 
-class ReplayWatch(Watch):
-    """Sensors and limits of the trace, per block."""
+class ReplayReader(CardReader):
+    """Sensors and counters of the trace, so that a replayed block is judged as one of a real card is."""
 
     LIMITS = ("power brake", "thermal limit", "power limit")
 
-    def __init__(self, session: ReplaySession) -> None:
-        self._session = session
-        self._began_s = 0.0
-        self._before: dict[str, float] = {}
+    def __init__(self, card: _Card) -> None:
+        self._card = card
 
-    def begin(self) -> None:
-        """As :meth:`Watch.begin`."""
-        card = self._session.card
-        self._began_s = card.now_s
-        self._before = {limit: card.limited_s(limit) for limit in self.LIMITS}
+    def sample(self) -> CardSample:
+        """As :meth:`CardReader.sample`."""
+        read = self._card.sensor
+        return CardSample(read("clock_mhz"), read("memory_clock_mhz"), read("power_w"), read("temperature_c"))
 
-    def end(self) -> Observed:
-        """As :meth:`Watch.end`. A counter that went backwards says nothing of its block."""
-        card = self._session.card
-        moved = {limit: card.limited_s(limit) - self._before[limit] for limit in self.LIMITS}
-        limited = {limit: seconds for limit, seconds in moved.items() if seconds >= 0.0}
-        elapsed = max(card.now_s - self._began_s, 1e-12)
-        cause = next((limit for limit, seconds in limited.items() if seconds > LIMITED_SHARE * elapsed), "")
-        seen = Conditions(
-            clock_mhz=card.sensor("clock_mhz"),
-            memory_clock_mhz=card.sensor("memory_clock_mhz"),
-            power_w=card.sensor("power_w"),
-            temperature_c=card.sensor("temperature_c"),
-            limited_s=max(limited.values(), default=None),
-        )
-        return Observed(seen, cause)
+    def counters(self) -> CardCounters:
+        """As :meth:`CardReader.counters`."""
+        return CardCounters(self._card.now_s, {limit: self._card.limited_s(limit) for limit in self.LIMITS})
+
+    def others(self) -> int | None:
+        """No trace has any."""
+        return 0
 
 
 class ReplaySession(Session):
@@ -223,9 +208,9 @@ class ReplaySession(Session):
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.card = _Card(trace)
+        self.timing = False
         self.timer = ReplayTimer(self)
-        self.watch = ReplayWatch(self)
+        self.begin_case("", "", 0)
 
     def use(self, threads: int, rank: int = 0) -> None:
         """One thread is enough for the checks."""
@@ -234,16 +219,18 @@ class ReplaySession(Session):
         torch.set_num_threads(threads)
 
     def begin_case(self, operator: str, implementation: str, seed: int) -> None:
-        """Virtual time begins again at zero."""
+        """Virtual time begins again at zero, and no clock was seen before."""
         self.card = _Card(self.trace, operator, implementation, seed)
+        self.watch = CardWatch(ReplayReader(self.card))
 
     def bind(self, run: Run) -> Run:
         """``run`` with the trace's faults. While time is taken it computes only what was not computed yet."""
         card = self.card
 
         def replayed(inputs: Tensors, out: torch.Tensor) -> None:
+            self.card = card  # two cases may take turns
             card.count_launch()
-            if not card.timing or _poisoned(out):
+            if not self.timing or _poisoned(out):
                 run(inputs, out)
                 if card.wrong:
                     out.neg_().sub_(1)
