@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from ridgeline_process import COMMAND, Run
+from ridgeline_process import Run
 
 from ridgeline.results.measurement import Measurement
 
@@ -54,11 +54,11 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def measured(ridgeline_command: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def measured(started_command: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one finished run, and the JSON that the run printed beside it."""
     folder = tmp_path_factory.mktemp("measured")
     (folder / "suite.toml").write_text(HEAD + GEMM)
-    done = ridgeline_command("run", folder / "suite.toml", "--store", folder / "store", "--json")
+    done = started_command("run", folder / "suite.toml", "--store", folder / "store", "--json")
     assert done.returncode == 0, done.stderr
     (folder / "run.json").write_text(done.stdout)
     return folder / "store"
@@ -71,6 +71,13 @@ def test_a_bad_suite_is_refused_in_one_line(ridgeline_command: Run, tmp_path: Pa
     said = refused(ridgeline_command("run", tmp_path / "suite.toml", "--store", tmp_path / "store"))
     assert part in said
     assert not (tmp_path / "store").exists()
+
+
+def test_a_refusal_is_the_same_from_a_shell(started_command: Run, tmp_path: Path) -> None:
+    text, part = BAD_SUITES["zero"]
+    (tmp_path / "suite.toml").write_text(text)
+    assert part in refused(started_command("run", tmp_path / "suite.toml", "--store", tmp_path / "store"))
+    assert "Error" in started_command("frobnicate").stderr
 
 
 def bad_arguments(folder: Path) -> dict[str, tuple[list[str], str]]:
@@ -190,10 +197,12 @@ def test_a_damaged_run_is_one_line(ridgeline_command: Run, measured: Path, tmp_p
         assert (listed["state"], part in listed["reason"]) == ("damaged", True)
 
 
-def test_what_a_run_prints_as_json_is_what_show_prints(ridgeline_command: Run, measured: Path) -> None:
+def test_what_a_run_prints_as_json_is_what_show_prints(
+    ridgeline_command: Run, started_command: Run, measured: Path
+) -> None:
     printed = json.loads((measured.parent / "run.json").read_text())
     assert len(printed) == 1
-    shown = ridgeline_command("show", "latest", "--store", measured, "--json")
+    shown = started_command("show", "latest", "--store", measured, "--json")
     assert json.loads(shown.stdout) == printed
     assert shown.stderr == ""
     fields = set(Measurement.model_fields)
@@ -218,8 +227,8 @@ def test_tables_are_for_people(ridgeline_command: Run, measured: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["operators", "implementations", "devices", "suites", "runs"])
-def test_lists_as_json_and_as_a_table(ridgeline_command: Run, measured: Path, what: str) -> None:
-    done = ridgeline_command("list", what, "--store", measured, "--json")
+def test_lists_as_json_and_as_a_table(ridgeline_command: Run, started_command: Run, measured: Path, what: str) -> None:
+    done = started_command("list", what, "--store", measured, "--json")
     rows = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
     assert rows
@@ -238,8 +247,8 @@ def test_an_empty_store_is_no_error(ridgeline_command: Run, tmp_path: Path) -> N
     assert not store.exists()
 
 
-def test_doctor_as_json_and_as_a_table(ridgeline_command: Run) -> None:
-    done = ridgeline_command("doctor", "--json")
+def test_doctor_as_json_and_as_a_table(ridgeline_command: Run, started_command: Run) -> None:
+    done = started_command("doctor", "--json")
     findings = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
     for finding in findings:
@@ -309,12 +318,11 @@ def test_without_torch_measuring_says_what_to_install(without_torch: Run, tmp_pa
     assert not store.exists()
 
 
-def test_a_suite_without_native_kernels_needs_no_compiler(environment: dict[str, str], tmp_path: Path) -> None:
-    bare = {**environment, "CXX": "no-such-compiler", "RIDGELINE_CACHE": str(tmp_path / "cache")}
-    run = [*COMMAND, "run", str(tmp_path / "suite.toml"), "--store", str(tmp_path / "store"), "--json"]
+def test_a_suite_without_native_kernels_needs_no_compiler(ridgeline_command: Run, tmp_path: Path) -> None:
+    bare = {"CXX": "no-such-compiler", "RIDGELINE_CACHE": str(tmp_path / "cache")}
+    run = ["run", tmp_path / "suite.toml", "--store", tmp_path / "store", "--json"]
     (tmp_path / "suite.toml").write_text(HEAD + GEMM)
-    done = subprocess.run(run, env=bare, capture_output=True, text=True)
+    done = ridgeline_command(*run, **bare)
     assert done.returncode == 0, done.stderr
     (tmp_path / "suite.toml").write_text("roofs = true\n" + HEAD + GEMM)
-    done = subprocess.run(run, env=bare, capture_output=True, text=True)
-    assert "no C++ compiler found: install g++" in refused(done)
+    assert "no C++ compiler found: install g++" in refused(ridgeline_command(*run, **bare))

@@ -104,9 +104,11 @@ def test_interrupted_quads_do_not_count_unless_most_are() -> None:
     assert World(1e-3, 1e-3).measure(budget_s=3.0).left_out == {}
 
 
-def test_two_kernels_are_compared_stored_and_shown(ridgeline_command: Run, tmp_path: Path) -> None:
+def test_two_kernels_are_compared_stored_and_shown(
+    ridgeline_command: Run, started_command: Run, tmp_path: Path
+) -> None:
     asked = ["gemm/torch", "gemm/numba", "--problem", TINY, "--seconds", "0.5", "--store", tmp_path / "s"]
-    done = ridgeline_command("compare", *asked, "--json")
+    done = started_command("compare", *asked, "--json")
     document = json.loads(done.stdout)
     (record,) = document if isinstance(document, list) else document["comparisons"]
     assert record["kind"] == "comparison"

@@ -98,9 +98,9 @@ def test_the_timer_core_needs_no_torch() -> None:
     assert done.stdout.split() == ["False"] * 3
 
 
-def test_the_command_measures_a_function_in_a_worker(ridgeline_command: Run, file: Path, tmp_path: Path) -> None:
+def test_the_command_measures_a_function_in_a_worker(started_command: Run, file: Path, tmp_path: Path) -> None:
     asked = [f"{file}:work", "--budget", "0.6", "--target", "40", "--store", tmp_path / "s", "--json"]
-    done = ridgeline_command("measure", *asked, "--bytes", "1e6")
+    done = started_command("measure", *asked, "--bytes", "1e6")
     document = json.loads(done.stdout)
     assert done.returncode == {"ok": 0, "unstable": 3}[document["status"]]
     assert document["median_s"] >= 0.002

@@ -9,16 +9,19 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
-from ridgeline_process import COMMAND, LIMIT_S, interruptible
+from ridgeline_process import COMMAND, LIMIT_S, Run, interruptible
 
 from ridgeline.results.record import Record
 from ridgeline.results.store import Store
 
 KILLS = 10
+GONE_S = 10.0
+"""How long the processes of a killed run may take to end: the kernel frees half a gigabyte of each."""
 SUITE = """
 name = "tiny"
 description = "cases of a few milliseconds"
@@ -40,11 +43,14 @@ FULL = "disk full: free space and run the same command again; everything measure
 class Command:
     """One ``ridgeline run`` of a suite into a store, which can be started, interrupted and started again."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], m: list[int], store: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, environment: dict[str, str], run: Run, m: Sequence[int], store: Path | None = None
+    ) -> None:
         self.suite = folder / "tiny.toml"
-        self.suite.write_text(SUITE.format(m=m))
+        self.suite.write_text(SUITE.format(m=list(m)))
         self.store = Store(store or folder / "store")
         self._environment = environment
+        self._run = run
 
     def start(self, most_bytes: int | None = None) -> subprocess.Popen[str]:
         def before() -> None:
@@ -62,10 +68,9 @@ class Command:
             preexec_fn=before,
         )
 
-    def finish(self, most_bytes: int | None = None) -> tuple[int, str]:
-        process = self.start(most_bytes)
-        _, said = process.communicate(timeout=LIMIT_S)
-        return process.returncode, said
+    def finish(self) -> tuple[int, str]:
+        done = self._run("run", self.suite, "--store", self.store.path)
+        return done.returncode, done.stderr
 
     def journalled(self) -> int:
         """Whole lines in the journals, without reading what another process is writing."""
@@ -84,23 +89,27 @@ class Command:
         return [run.state for run in self.store.runs()]
 
 
+Make = Callable[..., Command]
+
+
 @pytest.fixture
-def command(tmp_path: Path, environment: dict[str, str]) -> Command:
-    return Command(tmp_path, environment, list(range(1, 25)))
+def make(tmp_path: Path, environment: dict[str, str], ridgeline_command: Run) -> Make:
+    """A command of as many cases as ``m`` has values; one that is interrupted is started as from a shell."""
+    return lambda m, store=None: Command(tmp_path, environment, ridgeline_command, m, store)
 
 
 def family(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
-def assert_gone(processes: list[psutil.Process], within_s: float = 3.0) -> None:
+def assert_gone(processes: list[psutil.Process], within_s: float = GONE_S) -> None:
     _, alive = psutil.wait_procs(processes, timeout=within_s)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def assert_workers_gone(parent: int) -> None:
     """No worker that was told this parent is left: the number is the last word of its command line."""
-    until = time.monotonic() + 3.0
+    until = time.monotonic() + GONE_S
     while True:
         left = [
             p.pid
@@ -113,7 +122,8 @@ def assert_workers_gone(parent: int) -> None:
         time.sleep(0.05)
 
 
-def test_killed_at_random_instants_and_continued(command: Command) -> None:
+def test_killed_at_random_instants_and_continued(make: Make) -> None:
+    command = make(range(1, 25))
     instants = random.Random(20261122)
     kept: dict[str, tuple[str, int]] = {}
     for number in range(KILLS):
@@ -143,8 +153,8 @@ def test_killed_at_random_instants_and_continued(command: Command) -> None:
     assert {r.status for r in records} <= {"ok", "unstable"}
 
 
-def test_interrupted_then_continued_then_begun_anew(tmp_path: Path, environment: dict[str, str]) -> None:
-    command = Command(tmp_path, environment, list(range(1, 9)))
+def test_interrupted_then_continued_then_begun_anew(make: Make) -> None:
+    command = make(range(1, 9))
     process = command.start()
     command.wait_for(2, process)
     workers = family(process.pid)
@@ -174,8 +184,8 @@ def test_interrupted_then_continued_then_begun_anew(tmp_path: Path, environment:
     assert sorted(Counter(r.case_id for r in records).values()) == [2] * 8
 
 
-def test_interrupted_while_it_starts(tmp_path: Path, environment: dict[str, str]) -> None:
-    command = Command(tmp_path, environment, [1])
+def test_interrupted_while_it_starts(make: Make) -> None:
+    command = make([1])
     process = command.start()
     time.sleep(0.7)
     process.send_signal(signal.SIGINT)
@@ -184,8 +194,8 @@ def test_interrupted_while_it_starts(tmp_path: Path, environment: dict[str, str]
     assert_workers_gone(process.pid)
 
 
-def test_two_runs_at_once_share_a_store(tmp_path: Path, environment: dict[str, str]) -> None:
-    command = Command(tmp_path, environment, list(range(1, 9)))
+def test_two_runs_at_once_share_a_store(make: Make) -> None:
+    command = make(range(1, 9))
     both = [command.start(), command.start()]
     said = [process.communicate(timeout=LIMIT_S)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
@@ -195,7 +205,7 @@ def test_two_runs_at_once_share_a_store(tmp_path: Path, environment: dict[str, s
     assert sorted(Counter(r.run_id for r in records).values()) == [8, 8]
 
 
-def test_a_full_disk_is_one_line_and_keeps_what_was_measured(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_full_disk_is_one_line_and_keeps_what_was_measured(make: Make, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = os.geteuid() == 0 and subprocess.run(
@@ -203,15 +213,16 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_measured(tmp_path: Path, env
     ).returncode == 0  # fmt: skip
     try:
         # Where nothing may be mounted, a limit on the size of files fails the same write.
-        _fill_and_continue(Command(tmp_path, environment, list(range(1, 41)), disk / "store"), mounted, disk)
+        _fill_and_continue(make(range(1, 41), disk / "store"), mounted, disk)
     finally:
         if mounted:
             subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def _fill_and_continue(command: Command, mounted: bool, disk: Path) -> None:
-    code, said = command.finish(most_bytes=None if mounted else 40_000)
-    assert code == 2, said
+    process = command.start(most_bytes=None if mounted else 40_000)
+    _, said = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 2, said
     (line,) = (line for line in said.splitlines() if "disk full" in line)
     assert line.startswith("ridgeline: ")
     assert line.endswith(FULL)

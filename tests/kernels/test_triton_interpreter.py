@@ -7,25 +7,32 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 RUNNER = Path(__file__).with_name("interpret_triton.py")
+GROUPS = ("gemm", "attention", "weight_only_gemm", "stream", "fma")
 
 
 # TRITON_INTERPRET is read when a kernel is decorated: it needs a process of its own.
-@pytest.mark.parametrize("group", ["gemm", "attention", "weight_only_gemm", "stream", "fma"])
-def test_kernels_agree_with_float64(group: str) -> None:
+@pytest.fixture(scope="module")
+def found() -> dict[str, list[dict[str, Any]]]:
+    """Cases by group of kernels."""
     done = subprocess.run(
-        [sys.executable, str(RUNNER), group],
+        [sys.executable, str(RUNNER), *GROUPS],
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    cases = json.loads(done.stdout)["cases"]
-    assert len(cases) >= 15
-    wrong = [case for case in cases if case["error"] is None or case["error"] > case["tolerance"]]
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_kernels_agree_with_float64(found: dict[str, list[dict[str, Any]]], group: str) -> None:
+    assert len(found[group]) >= 15
+    wrong = [case for case in found[group] if case["error"] is None or case["error"] > case["tolerance"]]
     assert not wrong

@@ -36,14 +36,14 @@ implementations = ["torch"]
 cache = ["warm", "cold"]
 problems = [{ m = 32, n = 64, k = 128, precision = "float32" }, { m = 64, n = 64, k = 128, precision = "float32" }]
 """
+OTHER_PROBLEM = ', { m = 64, n = 64, k = 128, precision = "float32" }'
 
 
-def replay(command: Run, folder: Path, trace: dict[str, Any]) -> Any:
-    (folder / "suite.toml").write_text(SUITE)
+def replay(command: Run, folder: Path, trace: dict[str, Any], *more: str, suite: str = SUITE) -> Any:
+    (folder / "suite.toml").write_text(suite)
     (folder / "trace.json").write_text(json.dumps({"device": H100, **trace}))
-    return command(
-        "run", folder / "suite.toml", "--device", f"replay:{folder / 'trace.json'}", "--store", folder / "s", "--json"
-    )
+    device = f"replay:{folder / 'trace.json'}"
+    return command("run", folder / "suite.toml", "--device", device, "--store", folder / "s", "--json", *more)
 
 
 def test_scripted_times_come_out_as_written_and_are_no_measurement(ridgeline_command: Run, tmp_path: Path) -> None:
@@ -85,17 +85,46 @@ FAULTS = {
     "crash": ("crashed", "SIGSEGV"),
     "wrong_result": ("incorrect", "relative error"),
 }
+KERNEL = """
+import torch
+from ridgeline.kernels.registry import implementation
+@implementation("gemm", "{name}")
+def prepare(problem, constants, context):
+    return lambda inputs, out: torch.matmul(inputs["a"], constants["b"], out=out)
+"""
+
+
+@pytest.fixture(scope="module")
+def faulty(ridgeline_command: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Records by implementation of one run, in which each fault befalls a kernel of its own, and torch's none."""
+    folder = tmp_path_factory.mktemp("faulty")
+    kernels = folder / "kernels"
+    kernels.mkdir()
+    for kind in FAULTS:
+        (kernels / f"{kind}.py").write_text(KERNEL.format(name=kind))
+    trace = {
+        "launches": [{"constant_s": 2e-5}],
+        "faults": [{"kind": kind, "at_launch": 2, "implementation": kind} for kind in FAULTS],
+    }
+    # The second launch is one of the checks before timing, which are the same for a warm and a cold cache.
+    one_problem = SUITE.replace(OTHER_PROBLEM, "").replace(', "cold"', "")
+    suite = one_problem.replace('["torch"]', json.dumps(["torch", *FAULTS]))
+    done = replay(ridgeline_command, folder, trace, "--with", str(kernels), suite=suite)
+    assert done.returncode == 0, done.stderr
+    return {record["implementation"]: record for record in json.loads(done.stdout)}
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_scripted_fault_is_a_status_and_no_number(ridgeline_command: Run, tmp_path: Path, kind: str) -> None:
-    faults = [{"kind": kind, "at_launch": 2}]
-    done = replay(ridgeline_command, tmp_path, {"launches": [{"constant_s": 2e-5}], "faults": faults})
-    assert done.returncode == 0, done.stderr
-    for record in json.loads(done.stdout):
-        assert record["status"] == FAULTS[kind][0]
-        assert FAULTS[kind][1] in record["reason"]
-        assert record["median_s"] is None
+def test_a_scripted_fault_is_a_status_and_no_number(faulty: dict[str, dict[str, Any]], kind: str) -> None:
+    record = faulty[kind]
+    assert record["status"] == FAULTS[kind][0]
+    assert FAULTS[kind][1] in record["reason"]
+    assert record["median_s"] is None
+
+
+def test_faults_of_others_cost_a_kernel_nothing(faulty: dict[str, dict[str, Any]]) -> None:
+    assert len(faulty) == 1 + len(FAULTS)
+    assert (faulty["torch"]["status"], faulty["torch"]["reason"]) == ("ok", "")
 
 
 def test_a_card_that_stays_lost_ends_the_run_which_continues_later(ridgeline_command: Run, tmp_path: Path) -> None:
