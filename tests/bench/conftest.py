@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import unhurried_examples  # noqa: F401
 from ridgeline_process import COMMAND, LIMIT_S, SOURCE, Run
 from warm_commands import WarmCommands
 

@@ -1,0 +1,3 @@
+"""These tests have examples of hypothesis, none of which is in a hurry."""
+
+import unhurried_examples  # noqa: F401
