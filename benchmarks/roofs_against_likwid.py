@@ -31,6 +31,8 @@ from ridgeline.kernels.native import fma, stream
 BAND = (0.9, 1.1)
 """Accepted ratio of medians, ours over likwid's: the acceptance bar of the product."""
 
+LIKWID = {"avx512": "avx512", "avx2": "avx"}
+"""What likwid calls the instructions of our path."""
 FMA_S = 0.3
 """Aimed length of one FMA sample."""
 
@@ -92,7 +94,7 @@ def fma_contest(precision: str, likwid_test: str, threads: int) -> Contest:
     return Contest(f"fma {precision}", "GFLOP/s", likwid_test, f"{16 * threads}kB", "MFlops/s", options, sample)
 
 
-def stream_contests(size_mb: int, threads: int) -> list[Contest]:
+def stream_contests(size_mb: int, instructions: str, threads: int) -> list[Contest]:
     elements = size_mb * 1_000_000 // 4 // 16 * 16
     half = elements // 2 // 16 * 16  # likwid's size is that of all its arrays together
     passes = 10
@@ -118,8 +120,8 @@ def stream_contests(size_mb: int, threads: int) -> list[Contest]:
     options = ("-i", str(passes))
     size = f"{size_mb}MB"
     return [
-        Contest("DRAM read", "GB/s", "load_avx512", size, "MByte/s", options, rate(bind_read, moved["read"])),
-        Contest("DRAM copy", "GB/s", "copy_avx512", size, "MByte/s", options, rate(bind_copy, moved["copy"])),
+        Contest("DRAM read", "GB/s", f"load_{instructions}", size, "MByte/s", options, rate(bind_read, moved["read"])),
+        Contest("DRAM copy", "GB/s", f"copy_{instructions}", size, "MByte/s", options, rate(bind_copy, moved["copy"])),
     ]
 
 
@@ -149,16 +151,19 @@ def main() -> int:
     if program is None:
         print("likwid-bench is missing: install the Debian package likwid (apt-get install likwid)", file=sys.stderr)
         return 2
-    if fma.fma_path("float32") != "avx512":
-        print("this CPU has no AVX-512, which the four likwid tests need", file=sys.stderr)
+    instructions = LIKWID.get(fma.fma_path("float32"))
+    if instructions is None:
+        print("this CPU has neither AVX-512 nor AVX2 with FMA, which the four likwid tests need", file=sys.stderr)
         return 2
 
     contests = [
-        fma_contest("float32", "peakflops_sp_avx512_fma", chosen.threads),
-        fma_contest("float64", "peakflops_avx512_fma", chosen.threads),
-        *stream_contests(chosen.size_mb, chosen.threads),
+        fma_contest("float32", f"peakflops_sp_{instructions}_fma", chosen.threads),
+        fma_contest("float64", f"peakflops_{instructions}_fma", chosen.threads),
+        *stream_contests(chosen.size_mb, instructions, chosen.threads),
     ]
-    print(f"{chosen.rounds} rounds, {chosen.threads} threads, {chosen.size_mb} MB; medians, ratio ours / likwid")
+    print(
+        f"{chosen.rounds} rounds, {chosen.threads} threads, {chosen.size_mb} MB, {instructions}; medians, ratio ours / likwid"
+    )
     print(f"{'test':12} {'ours':>9} {'likwid':>9} {'unit':8} {'ratio':>6}  ratios of rounds (median, least to most)")
     failed = []
     for contest in contests:
