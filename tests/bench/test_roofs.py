@@ -11,7 +11,17 @@ from ridgeline.analytical.device import Bandwidth, Rate
 from ridgeline.analytical.operators import STREAM_ARRAYS, Fma, Stream, make_problem
 from ridgeline.bench.devices.cpu import Cpu, detect
 from ridgeline.bench.plan import Case
-from ridgeline.bench.roofs import ceilings_from, limit_of, probes_for, roof_cases, stream_problems
+from ridgeline.bench.roofs import (
+    ALL_S,
+    CHECK_S,
+    SETTINGS,
+    ceilings_from,
+    limit_of,
+    probes_for,
+    roof_cases,
+    roof_settings,
+    stream_problems,
+)
 from ridgeline.kernels import registry
 from ridgeline.results.measurement import Measurement
 
@@ -119,3 +129,16 @@ def test_bandwidth_ceilings_name_their_level_and_access(cpu: Cpu) -> None:
     (ceiling,) = ceilings_from([roof(case, [1.0] * 6)], cpu.device)
     assert isinstance(ceiling, Bandwidth)
     assert (ceiling.level, ceiling.access) == (cpu.device.memory[0].name, "read")
+
+
+def test_roofs_that_end_early_leave_their_time_to_the_others() -> None:
+    assert roof_settings(0.0, 36).budget_s == SETTINGS.budget_s
+    assert roof_settings(40.0, 9).budget_s == pytest.approx(40.0 / 9 - CHECK_S)
+    assert roof_settings(200.0, 3).budget_s == SETTINGS.budget_s, "no roof gets less"
+    # Half of them end after 0.6 s, the others take all they may: together they stay within the time for all.
+    elapsed_s = 0.0
+    for number in range(36):
+        budget_s = roof_settings(elapsed_s, 36 - number).budget_s
+        elapsed_s += CHECK_S + (0.6 if number % 2 else budget_s)
+    assert elapsed_s <= ALL_S
+    assert budget_s > 2 * SETTINGS.budget_s

@@ -34,8 +34,8 @@ def test_each_rule_names_what_is_missing_and_what_it_takes() -> None:
     assert EnoughBlocks(10).more_seconds(short) == pytest.approx(0.25)
     assert EnoughMeasured(0.5).missing(short) == "only 0.25 of 0.5 s measured"
     assert EnoughMeasured(0.5).more_seconds(short) == pytest.approx(0.25)
-    assert EnoughIndependent(0.05, 20).missing(short) == "only 4.0 of 20 independent blocks"
-    assert EnoughIndependent(0.05, 20).more_seconds(short) == pytest.approx(1.0)
+    assert EnoughIndependent(0.01, 20).missing(short) == "only 4.0 of 20 independent blocks"
+    assert EnoughIndependent(0.01, 20).more_seconds(short) == pytest.approx(1.0)
     assert EnoughIndependent(0.5, 20).more_seconds(short) == pytest.approx(0.25 * ((125 * 0.061 / 0.5) ** (2 / 7) - 1))
     assert IntervalNarrow(0.05).missing(short) == "interval is ±6.1%, target ±5%"
     assert IntervalNarrow(0.0305).more_seconds(short) == pytest.approx(0.75)

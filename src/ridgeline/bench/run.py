@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,8 +20,7 @@ from ridgeline.bench.environment import environment
 from ridgeline.bench.locks import held
 from ridgeline.bench.plan import Case, Plan
 from ridgeline.bench.rank_group import RankGroup
-from ridgeline.bench.roofs import SETTINGS as ROOF_SETTINGS
-from ridgeline.bench.roofs import ceilings_from, probes_for
+from ridgeline.bench.roofs import ceilings_from, probes_for, roof_settings
 from ridgeline.bench.supervisor import Outcome
 from ridgeline.results.fact import SCHEMA_VERSION
 from ridgeline.results.measurement import Measurement
@@ -107,8 +107,10 @@ class _Runner:
         for process in range(self._plan.settings.processes):
             with held(units), RankGroup(timeout_s, limit) as group:
                 if process == 0:
-                    for case in self._plan.roofs:
-                        self._step(group, case, 0, ROOF_SETTINGS)
+                    began = time.monotonic()
+                    for done, case in enumerate(self._plan.roofs):
+                        settings = roof_settings(time.monotonic() - began, len(self._plan.roofs) - done)
+                        self._step(group, case, 0, settings)
                     self._take_roofs()
                 for case in self._plan.order(process):
                     self._step(group, case, process, self._plan.settings)
