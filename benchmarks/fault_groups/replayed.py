@@ -67,7 +67,7 @@ FAULTS: dict[str, tuple[dict[str, Any], Callable[[Records], dict[str, bool]], in
     "driver replaced": ({"kind": "driver_mismatch", "at_s": 0.01}, _status("crashed", "river"), 0),
     "clock of the host jumps": ({"kind": "clock_jump", "at_s": 0.1, "seconds": -7200.0}, _unmoved(), 0),
     "throttled": (
-        {"kind": "throttle", "at_s": 0.1, "duration_s": 0.05, "factor": 2.0}, _unmoved(cause="power limit"), 0,
+        {"kind": "throttle", "at_s": 1.0, "duration_s": 0.2, "factor": 2.0}, _unmoved(cause="power limit"), 0,
     ),
     "power sensor missing": ({"kind": "sensor_missing", "sensor": "power_w", "at_s": 0.0}, _unmoved("power_w"), 0),
     "temperature frozen": (
