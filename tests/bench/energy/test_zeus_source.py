@@ -67,6 +67,13 @@ def test_a_card_without_a_counter_and_a_host_without_a_card_say_so() -> None:
         ZeusSource(device=layer())
 
 
+def test_a_driver_that_is_not_there_is_a_reason() -> None:
+    card = Card()
+    card.supports_get_total_energy_consumption = raising("Uninitialized")  # type: ignore[method-assign]
+    with pytest.raises(MeterFault, match="zeus cannot use this GPU: Uninitialized"):
+        ZeusSource(device=layer(card))
+
+
 def test_a_counter_that_fails_is_a_reason_in_one_line() -> None:
     source = ZeusSource(device=layer(Card(fails=True)))
     with pytest.raises(MeterFault, match="zeus cannot read the counter: amdsmi says no and more"):

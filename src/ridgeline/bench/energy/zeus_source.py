@@ -63,7 +63,11 @@ class ZeusSource(EnergySource):
             there = ", ".join(known or "unnamed" for known in named.values()) or "none"
             raise MeterError(f"meter zeus: say which GPU by its UUID, one of {there}")
         card = chosen[0]
-        if not card.supports_get_total_energy_consumption():
+        try:
+            trusted = card.supports_get_total_energy_consumption()
+        except Exception as error:  # of every vendor's binding: a driver that went away
+            raise MeterFault("unknown_error", f"zeus cannot use this GPU: {_line(error)}") from None
+        if not trusted:
             raise MeterFault("not_supported", "zeus trusts no energy counter of this GPU")
         self._counter = lambda: float(card.get_total_energy_consumption())
         return "board", named[card] or "GPU"
