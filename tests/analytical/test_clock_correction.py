@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ridgeline.analytical.catalogue import catalogue
 from ridgeline.analytical.clock_correction import device_at_clock, raised_to_clock, rate_at_clock
-from ridgeline.analytical.device import catalogue
 from ridgeline.analytical.work import Work, fma_key
 
 H100 = catalogue()["nvidia-h100-sxm5-80gb"]

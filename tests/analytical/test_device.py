@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from ridgeline.analytical.catalogue import DeviceError, catalogue, device_from_dict, load_device
 from ridgeline.analytical.cores import cores, find_core, physical_ceilings
-from ridgeline.analytical.device import Device, DeviceError, catalogue, device_from_dict, load_device
+from ridgeline.analytical.device import Device
 from ridgeline.analytical.roofline import bound
 from ridgeline.analytical.work import RateKey, Work, fma_key
 
@@ -26,6 +27,21 @@ def rate(unit: str, precision: str, value: float, **options: Any) -> dict[str, A
 def bandwidth(level: str, value: float, **options: Any) -> dict[str, Any]:
     interval = {"low_per_s": value, "value_per_s": value, "high_per_s": value}
     return {"level": level, **interval, "kind": "datasheet", "source": SOURCE, **options}
+
+
+def link(per_direction: float, **options: Any) -> dict[str, Any]:
+    return {
+        "name": "nvlink",
+        "per_direction_bytes_per_s": per_direction,
+        "kind": "datasheet",
+        "source": SOURCE,
+        **options,
+    }
+
+
+def price(low: float, high: float, **options: Any) -> dict[str, Any]:
+    facts = {"basis": "purchase", "low_usd": low, "high_usd": high, "date": "2026-05", "source": SOURCE}
+    return {**facts, **options}
 
 
 def description(**changes: Any) -> dict[str, Any]:
@@ -60,7 +76,12 @@ def toy() -> Device:
         ({"rates": [rate("vector", "float32", 1.0, sparsity="sparse")]}, "dense or 2:4"),
         ({"bandwidths": [bandwidth("L9", 1.0)]}, "not a memory level"),
         ({"memory": []}, "at least one memory level"),
-        ({"tdp_w": 300.0}, "tdp_w needs tdp_source"),
+        ({"power": [{"tdp_w": 300.0, "kind": "datasheet"}]}, "power.0.source"),
+        ({"power": [{"tdp_w": -1.0, "kind": "datasheet", "source": SOURCE}]}, "tdp_w must be positive"),
+        ({"links": [link(0.0)]}, "positive bandwidth"),
+        ({"links": [link(1e9, latency_s=0.0)]}, "latency_s must be positive"),
+        ({"prices": [price(2.0, 1.0)]}, "0 < low_usd <= high_usd"),
+        ({"prices": [price(1.0, 2.0, date=" ")]}, "needs its date"),
         ({"colour": "red"}, "colour"),
         ({"kind": "tpu"}, "kind"),
     ],

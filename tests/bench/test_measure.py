@@ -12,7 +12,8 @@ import pytest
 from ridgeline_process import SOURCE, Run
 
 import ridgeline
-from ridgeline.analytical.device import Bandwidth, Device, MemoryLevel, Source
+from ridgeline.analytical.ceilings import Bandwidth, Source
+from ridgeline.analytical.device import Device, MemoryLevel
 from ridgeline.analytical.work import Work, fma_key
 from ridgeline.bench.callables import CallableLaunches
 

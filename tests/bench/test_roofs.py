@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from synthetic import make_measurement
 
-from ridgeline.analytical.device import Bandwidth, Rate
+from ridgeline.analytical.ceilings import Bandwidth, Rate
 from ridgeline.analytical.operators import STREAM_ARRAYS, Fma, Stream, make_problem
 from ridgeline.bench.devices.cpu import Cpu, detect
 from ridgeline.bench.plan import Case

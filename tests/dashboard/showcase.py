@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ridgeline.analytical.device import Bandwidth, Device, MemoryLevel, Rate, Source
+from ridgeline.analytical.ceilings import Bandwidth, Rate, Source
+from ridgeline.analytical.device import Device, MemoryLevel
 from ridgeline.analytical.operators import make_problem
 from ridgeline.results.measurement import Measurement
 from ridgeline.results.run import RunManifest

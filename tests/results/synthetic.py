@@ -6,7 +6,8 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from ridgeline.analytical.device import Bandwidth, Device, MemoryLevel, Rate, Source
+from ridgeline.analytical.ceilings import Bandwidth, Rate, Source
+from ridgeline.analytical.device import Device, MemoryLevel
 from ridgeline.results.measurement import Measurement
 from ridgeline.results.run import RunManifest
 from ridgeline.results.store import Store, new_run_id

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from ridgeline.analytical.device import Device, Rate
+from ridgeline.analytical.ceilings import Rate
+from ridgeline.analytical.device import Device
 
 
 def rate_at_clock(rate: Rate, clock_mhz: float) -> Rate | None:

@@ -15,7 +15,7 @@ from importlib import resources
 
 from pydantic import ConfigDict, TypeAdapter
 
-from ridgeline.analytical.device import Bandwidth, Ceiling, Kind, Rate, Source
+from ridgeline.analytical.ceilings import Bandwidth, Ceiling, Kind, Rate, Source
 from ridgeline.analytical.work import fma_key
 
 ASSUMED = "assumed"

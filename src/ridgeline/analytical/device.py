@@ -1,115 +1,62 @@
-"""Devices: what a piece of hardware can do at most, each figure with its interval, kind and source."""
+"""Devices: what a piece of hardware holds and can do at most."""
 
 from __future__ import annotations
 
 import dataclasses
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
+from ridgeline.analytical.ceilings import Bandwidth, Ceiling, Kind, Link, Rate, Source
 from ridgeline.analytical.quantities import holds_exactly
 from ridgeline.analytical.work import RateKey
-
-Kind = Literal["datasheet", "measured", "derived", "assumed"]
-PHYSICAL: tuple[Kind, ...] = ("datasheet", "derived", "assumed")
-"""Kinds of ceiling that no correct measurement can exceed."""
 
 _STRICT = ConfigDict(extra="forbid")
 
 
-class DeviceError(ValueError):
-    """A device description that does not validate. One line: file, key, what is wrong."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where a figure comes from: a data sheet and its table, or a measurement."""
+class Power:
+    """What the device draws, in watts; ``None`` where nobody published or measured it."""
 
     __pydantic_config__ = _STRICT
 
-    title: str
-    detail: str = ""
-    date: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.title.strip():
-            raise ValueError("a ceiling needs a source: give the data sheet and table, or the measurement")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rate:
-    """A ceiling on arithmetic: operations per second of one unit on given precisions (a multiply-add is two)."""
-
-    __pydantic_config__ = _STRICT
-
-    unit: str
-    a: str
-    b: str
-    accumulator: str
-    sparsity: str = "dense"
-    value_per_s: float
-    low_per_s: float
-    high_per_s: float
+    tdp_w: float | None = None
+    """The highest sustained power that the vendor states: the default limit."""
+    idle_w: float | None = None
+    sustained_w: float | None = None
+    """Mean power under a compute-bound kernel."""
+    scope: Literal["device", "module", "system"] = "device"
+    """What the figures cover: a GH200's are those of the module, its CPU included."""
     kind: Kind
     source: Source
-    threads: int | None = None
-    """Threads it holds for, on a CPU; ``None`` for the whole device."""
-    clock_mhz: float | None = None
-    """Core clock that the value holds at; ``None`` where the source does not tell."""
 
     def __post_init__(self) -> None:
-        _check_interval(self.low_per_s, self.value_per_s, self.high_per_s)
-        if self.clock_mhz is not None and not self.clock_mhz > 0.0:
-            raise ValueError(f"clock_mhz must be positive, not {self.clock_mhz:g}")
-        _ = self.key
-
-    @property
-    def key(self) -> RateKey:
-        """The unit and precisions as a key."""
-        return RateKey(self.unit, self.a, self.b, self.accumulator, self.sparsity)
-
-    @property
-    def label(self) -> str:
-        """Short name for tables."""
-        return self.key.label
+        for name in ("tdp_w", "idle_w", "sustained_w"):
+            value = getattr(self, name)
+            if value is not None and not value > 0.0:
+                raise ValueError(f"{name} must be positive, not {value:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bandwidth:
-    """A ceiling on movement: bytes per second between one memory level and the cores."""
+class Price:
+    """A range of prices, of one device, on a day."""
 
     __pydantic_config__ = _STRICT
 
-    level: str
-    access: str = "any"
-    """Access pattern it was taken with: read, copy, triad, or any."""
-    value_per_s: float
-    low_per_s: float
-    high_per_s: float
-    kind: Kind
+    basis: Literal["rent_per_hour", "purchase"]
+    low_usd: float
+    high_usd: float
+    date: str
+    """When it held: YYYY-MM. Prices go stale within weeks."""
     source: Source
-    threads: int | None = None
 
     def __post_init__(self) -> None:
-        _check_interval(self.low_per_s, self.value_per_s, self.high_per_s)
-
-    @property
-    def label(self) -> str:
-        """Short name for tables."""
-        return self.level
-
-
-Ceiling = Rate | Bandwidth
-
-
-def _check_interval(low: float, value: float, high: float) -> None:
-    if not 0.0 < low <= value <= high:
-        raise ValueError(f"a ceiling needs 0 < low <= value <= high, not {low:g}, {value:g}, {high:g}")
+        if not 0.0 < self.low_usd <= self.high_usd:
+            raise ValueError(f"a price needs 0 < low_usd <= high_usd, not {self.low_usd:g}, {self.high_usd:g}")
+        if not self.date.strip():
+            raise ValueError("a price needs its date (YYYY-MM)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,12 +85,21 @@ class Device:
     id: str
     name: str
     vendor: str
-    kind: Literal["cpu", "gpu"]
+    kind: Literal["cpu", "gpu", "asic", "soc"]
+    architecture: str = ""
+    """Family whose members predict each other, such as ``hopper``."""
+    released: str = ""
+    """Year, or year and month, of the release."""
+    unit_count: int | None = None
+    """Multiprocessors, compute units or cores."""
+    base_clock_mhz: float | None = None
+    boost_clock_mhz: float | None = None
     memory: tuple[MemoryLevel, ...]
     rates: tuple[Rate, ...] = ()
     bandwidths: tuple[Bandwidth, ...] = ()
-    tdp_w: float | None = None
-    tdp_source: Source | None = None
+    links: tuple[Link, ...] = ()
+    power: tuple[Power, ...] = ()
+    prices: tuple[Price, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.memory:
@@ -152,8 +108,6 @@ class Device:
         for bandwidth in self.bandwidths:
             if bandwidth.level not in names:
                 raise ValueError(f"bandwidth of {bandwidth.level}, which is not a memory level of {self.id}")
-        if self.tdp_w is not None and self.tdp_source is None:
-            raise ValueError("tdp_w needs tdp_source")
 
     @property
     def main_memory(self) -> MemoryLevel:
@@ -222,41 +176,3 @@ class Device:
 
 
 _DEVICE = TypeAdapter(Device)
-
-
-def device_from_dict(values: Mapping[str, Any], origin: str) -> Device:
-    """Validate a device description.
-
-    Raises:
-        DeviceError: one line naming ``origin``, the key and what is wrong.
-    """
-    try:
-        return _DEVICE.validate_python(dict(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "device"
-        raise DeviceError(f"{origin}: {where}: {first['msg']}") from None
-
-
-def load_device(path: Path) -> Device:
-    """Read a device from a TOML file.
-
-    Raises:
-        DeviceError: for a file that cannot be read, is not TOML, or does not validate.
-    """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DeviceError(f"{path}: {error}") from None
-    return device_from_dict(values, str(path))
-
-
-def catalogue() -> dict[str, Device]:
-    """Devices that ship with Ridgeline, by id."""
-    folder = resources.files("ridgeline.analytical") / "hardware"
-    devices = [
-        device_from_dict(tomllib.loads(entry.read_text(encoding="utf-8")), entry.name)
-        for entry in sorted(folder.iterdir(), key=lambda e: e.name)
-        if entry.name.endswith(".toml")
-    ]
-    return {d.id: d for d in devices}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ridgeline.analytical.device import Ceiling, Device
+from ridgeline.analytical.ceilings import Ceiling
+from ridgeline.analytical.device import Device
 from ridgeline.analytical.work import RateKey, Work
 
 IMPOSSIBLE_MARGIN = 1.05

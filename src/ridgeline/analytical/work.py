@@ -66,7 +66,7 @@ class Work:
     operations: Mapping[RateKey, Any] = field(default_factory=dict)
     read_bytes: Mapping[str, Any] = field(default_factory=dict)
     written_bytes: Mapping[str, Any] = field(default_factory=dict)
-    launches: int = 1
+    launches: Any = 1
     link_bytes: Any = 0.0
     """Bytes that one rank has to pass over its link to the others; no part of :attr:`bytes`."""
 
@@ -99,6 +99,16 @@ class Work:
             new = tf32 if (key.unit, key.a, key.b) == ("matrix", "float32", "float32") else key
             operations[new] = operations.get(new, 0.0) + count
         return dataclasses.replace(self, operations=operations)
+
+    def __mul__(self, count: Any) -> Work:
+        """This work done ``count`` times: a number, or a column of the counts' length."""
+        return Work(
+            {key: n * count for key, n in self.operations.items()},
+            {stream: n * count for stream, n in self.read_bytes.items()},
+            {stream: n * count for stream, n in self.written_bytes.items()},
+            self.launches * count,
+            self.link_bytes * count,
+        )
 
     def __add__(self, other: Work) -> Work:
         return Work(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ridgeline.bench.model_commands import model_app
 from ridgeline.bench.store_commands import store_app
 
 EXIT_BAD_INPUT = 2
@@ -28,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(store_app, name="store")
+app.add_typer(model_app, name="model")
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Folder of results (default: $RIDGELINE_STORE, then .ridgeline).")
@@ -75,7 +77,7 @@ def _run_app() -> None:
 
 def _refusals() -> tuple[type[Exception], ...]:
     """Errors that are about the input: their text is the one line to show."""
-    from ridgeline.analytical.device import DeviceError
+    from ridgeline.analytical.catalogue import DeviceError
     from ridgeline.analytical.problem import ProblemError
     from ridgeline.bench.devices.unit import UnitError
     from ridgeline.bench.energy.source import MeterError

@@ -66,7 +66,7 @@ def _implementations(store: Path | None, with_folders: Sequence[Path]) -> Rows:
 
 
 def _devices(store: Path | None, with_folders: Sequence[Path]) -> Rows:
-    from ridgeline.analytical.device import catalogue
+    from ridgeline.analytical.catalogue import catalogue
     from ridgeline.bench.devices.cpu import detect
 
     here = detect().device

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ridgeline.analytical.device import Bandwidth, Ceiling, Device, Rate, Source
+from ridgeline.analytical.ceilings import Bandwidth, Ceiling, Rate, Source
+from ridgeline.analytical.device import Device
 from ridgeline.analytical.operators import STREAM_ARRAYS, Fma, Stream, make_problem
 from ridgeline.analytical.problem import Problem
 from ridgeline.analytical.statistics import summarise

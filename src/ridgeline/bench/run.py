@@ -11,8 +11,9 @@ from typing import Any
 
 import psutil
 
+from ridgeline.analytical.ceilings import PHYSICAL
 from ridgeline.analytical.clock_correction import raised_to_clock
-from ridgeline.analytical.device import PHYSICAL, Device
+from ridgeline.analytical.device import Device
 from ridgeline.analytical.roofline import IMPOSSIBLE_MARGIN, bound
 from ridgeline.analytical.statistics import summarise
 from ridgeline.bench.devices.unit import Unit, UnitLostError

@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
-from ridgeline.analytical.device import PHYSICAL, Device
+from ridgeline.analytical.ceilings import PHYSICAL
+from ridgeline.analytical.device import Device
 from ridgeline.dashboard.kinds import is_replay
 from ridgeline.dashboard.quantity_text import engineering, percent_interval, plain, with_interval
 

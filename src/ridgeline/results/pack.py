@@ -18,7 +18,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ridgeline.analytical.device import Device, DeviceError, device_from_dict
+from ridgeline.analytical.catalogue import DeviceError, device_from_dict
+from ridgeline.analytical.device import Device
 from ridgeline.analytical.quantities import canonical_json
 from ridgeline.results.anonymous import Anonymiser, anonymous_environment
 from ridgeline.results.deposit import deposit

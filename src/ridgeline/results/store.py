@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from ridgeline.analytical.device import Device, DeviceError, device_from_dict
+from ridgeline.analytical.catalogue import DeviceError, device_from_dict
+from ridgeline.analytical.device import Device
 from ridgeline.results.columns import count_records, read_parquet
 from ridgeline.results.durable import SetAside, StoreError, one_line, storage_error, sync_folder, write_durably
 from ridgeline.results.fact import SCHEMA_VERSION

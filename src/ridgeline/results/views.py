@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
+from ridgeline.analytical.ceilings import PHYSICAL, Bandwidth, Rate
 from ridgeline.analytical.clock_correction import device_at_clock
-from ridgeline.analytical.device import PHYSICAL, Bandwidth, Device, Rate
+from ridgeline.analytical.device import Device
 from ridgeline.analytical.operators import make_problem
 from ridgeline.analytical.problem import Problem, ProblemError
 from ridgeline.analytical.quantities import canonical_json

@@ -35,7 +35,7 @@ def test_a_card_of_the_catalogue_has_its_data_sheet_and_another_has_none() -> No
     assert [level.capacity_bytes for level in other.memory] == [48e6, 24e9]
     assert "none can be impossible" in facts_of(L4, other)["physical_ceilings"]
     assert device_of(MI300).vendor == "AMD"
-    from ridgeline.analytical.device import catalogue
+    from ridgeline.analytical.catalogue import catalogue
 
     assert set(CATALOGUE_NAMES.values()) <= set(catalogue())
 

@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from ridgeline_process import Run
 
-from ridgeline.analytical.device import catalogue
+from ridgeline.analytical.catalogue import catalogue
 from ridgeline.bench.devices.replay import trace_from_measurement
 from ridgeline.bench.devices.replay_session import ReplaySession, value_at
 from ridgeline.bench.devices.trace import Trace, load_trace

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psutil
 
+from ridgeline.analytical.ceilings import Kind
 from ridgeline.analytical.cores import Core, find_core, physical_ceilings
-from ridgeline.analytical.device import Device, Kind, MemoryLevel
+from ridgeline.analytical.device import Device, MemoryLevel
 from ridgeline.bench.devices.cpu_session import CpuSession, PerfCounterTimer
 from ridgeline.bench.devices.unit import Member, RoofSpec, Unit, UnitError
 from ridgeline.bench.environment import cpu_facts, unit_hash

@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ridgeline.analytical.device import Device, MemoryLevel, catalogue
+from ridgeline.analytical.catalogue import catalogue
+from ridgeline.analytical.device import Device, MemoryLevel
 from ridgeline.bench.devices.cuda_probe import CudaCard, card_named, probe, something_there
 from ridgeline.bench.devices.cuda_timer import TIMERS
 from ridgeline.bench.devices.nvml_card import NvmlCard

@@ -13,7 +13,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ridgeline.analytical.device import Bandwidth, Device, DeviceError, Rate, catalogue, device_from_dict
+from ridgeline.analytical.catalogue import DeviceError, catalogue, device_from_dict
+from ridgeline.analytical.ceilings import Bandwidth, Rate
+from ridgeline.analytical.device import Device
 from ridgeline.analytical.quantities import digest
 from ridgeline.bench.devices.unit import UnitError
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from ridgeline.analytical.device import Bandwidth, Device
+from ridgeline.analytical.ceilings import Bandwidth
+from ridgeline.analytical.device import Device
 from ridgeline.dashboard.figures import look
 from ridgeline.dashboard.figures.ceiling_labels import PIXELS_PER_LETTER, name_of, same_value
 from ridgeline.dashboard.figures.ceilings import ceiling_hover, measured_ceilings, physical_ceilings

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ridgeline.analytical.device import Bandwidth
+from ridgeline.analytical.ceilings import Bandwidth
 from ridgeline.dashboard.figures import look
 from ridgeline.dashboard.figures.ceilings import Ceilings
 from ridgeline.dashboard.quantity_text import engineering, plain

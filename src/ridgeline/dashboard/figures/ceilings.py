@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 
-from ridgeline.analytical.device import PHYSICAL, Bandwidth, Ceiling, Device, Rate
+from ridgeline.analytical.ceilings import PHYSICAL, Bandwidth, Ceiling, Rate
+from ridgeline.analytical.device import Device
 from ridgeline.analytical.operators import make_problem
 from ridgeline.analytical.problem import ProblemError
 from ridgeline.analytical.work import RateKey

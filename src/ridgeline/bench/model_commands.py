@@ -1,0 +1,11 @@
+"""``ridgeline model``: what hardware could do, without measuring. Runs without torch."""
+
+from __future__ import annotations
+
+import typer
+
+model_app = typer.Typer(
+    help="What hardware could do: tables, idealized runtimes, sweeps, scorecards, audits.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
