@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from pydantic import ConfigDict, TypeAdapter
+from typing import TYPE_CHECKING, Any, Literal
 
 from ridgeline.analytical.ceilings import Bandwidth, Ceiling, Kind, Link, Rate, Source
 from ridgeline.analytical.quantities import holds_exactly
 from ridgeline.analytical.work import RateKey
 
-_STRICT = ConfigDict(extra="forbid")
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+_STRICT = {"extra": "forbid"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +174,12 @@ class Device:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON or TOML."""
-        return dict(_DEVICE.dump_python(self, mode="json", exclude_none=True))
+        return dict(_adapter().dump_python(self, mode="json", exclude_none=True))
 
 
-_DEVICE = TypeAdapter(Device)
+@functools.cache
+def _adapter() -> TypeAdapter[Device]:
+    """Made at first use: importing pydantic takes longer than all of this."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Device)
