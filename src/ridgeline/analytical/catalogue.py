@@ -113,7 +113,7 @@ def entries() -> dict[str, Entry]:
 
 
 def find_device(name_or_path: str) -> Device:
-    """A device by id, by another of its names, by a unique start of its id, or by the path of a TOML file.
+    """A device by id, by another of its names, by a unique start of either, or by the path of a TOML file.
 
     Raises:
         DeviceError: where nothing or more than one has the name, with what comes near; or as :func:`load_device`.
@@ -124,13 +124,14 @@ def find_device(name_or_path: str) -> Device:
     known = entries()
     if wanted in known:
         return known[wanted].device
-    named = [entry.device for entry in known.values() if wanted in map(_plain, entry.match.aliases)]
-    begun = [entry.device for name, entry in known.items() if wanted and name.startswith(wanted)]
-    for found in (named, begun):
+    names = {name: {name, *map(_plain, entry.match.aliases)} for name, entry in known.items()}
+    called = [name for name, own in names.items() if wanted in own]
+    begun = [name for name, own in names.items() if wanted and any(each.startswith(wanted) for each in own)]
+    for found in (called, begun):
         if len(found) == 1:
-            return found[0]
-    near = [device.id for device in named or begun] or _near(wanted, known)
-    what = "several devices are called" if named or begun else "no device is called"
+            return known[found[0]].device
+    near = called or begun or _near(wanted, names)
+    what = "several devices are called" if called or begun else "no device is called"
     hint = f": {', '.join(near[:6])}" if near else "; ridgeline list devices shows them, or give a TOML file"
     raise DeviceError(f"{what} {name_or_path!r}{hint}")
 
@@ -139,12 +140,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _near(wanted: str, known: Mapping[str, Entry]) -> list[str]:
-    """Ids that hold the text, or whose id or other name is nearly it."""
-    names = {name: name for name in known}
-    names |= {_plain(alias): name for name, entry in known.items() for alias in entry.match.aliases}
-    holding = [name for plain, name in names.items() if wanted and wanted in plain]
-    similar = [names[plain] for plain in difflib.get_close_matches(wanted, names, n=6, cutoff=0.6)]
+def _near(wanted: str, names: Mapping[str, set[str]]) -> list[str]:
+    """Ids that hold the text, or of which a name is nearly it."""
+    owner = {each: name for name, own in names.items() for each in own}
+    holding = [owner[each] for each in owner if wanted and wanted in each]
+    similar = [owner[each] for each in difflib.get_close_matches(wanted, owner, n=6, cutoff=0.6)]
     return list(dict.fromkeys([*holding, *similar]))
 
 
