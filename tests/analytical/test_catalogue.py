@@ -197,7 +197,11 @@ def test_what_buyers_need_is_there_and_dated() -> None:
         assert price.kind == "assumed"
         assert "low confidence" in price.source.detail or price.source.title.startswith("SemiAnalysis")
     assert [p.scope for p in catalogue()["nvidia-gh200-96gb"].power] == ["module"]
-    assert catalogue()["nvidia-gh200-96gb"].power[0].tdp_w == 1000
+    assert catalogue()["nvidia-gh200-96gb"].tdp_w == 1000
+    h200 = catalogue()["nvidia-h200-sxm-141gb"]
+    assert (h200.tdp_w, h200.idle_w, h200.sustained_w) == (700, 121, 691)
+    t4 = catalogue()["nvidia-t4"]
+    assert (t4.tdp_w, t4.idle_w, t4.sustained_w) == (70, None, None)
 
 
 def test_special_functions_are_sixteen_a_clock_and_twice_that_on_blackwell_ultra() -> None:
