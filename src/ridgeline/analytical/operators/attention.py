@@ -94,7 +94,7 @@ def attention_work(
         output: what O is stored in; default ``precision``.
         value_dim: head dimension d_v of V and O; default ``head_dim``.
         window: keys that a query sees at most.
-        page: tokens in a page of the KV cache. It adds the block table (one int32 for each page and sequence). Tokens
+        page: tokens in a page of the KV cache. it adds the block table (one int32 for each page that holds an attended key). Tokens
             that fill up the last page are not compulsory; :func:`pages` says how many an implementation may read.
         shared_prefix: leading keys that all ``batch`` sequences share and that are stored once.
     """
@@ -110,7 +110,8 @@ def attention_work(
         "kv": bytes_of(keys * (head_dim + value_dim), kv_precision or precision),
     }
     if page is not None:
-        read["index"] = bytes_of(1.0 * batch * pages(attended, page), PAGE_TABLE_PRECISION)
+        touched = pages(kv_length, page) - np.floor((1.0 * kv_length - attended) / page)
+        read["index"] = bytes_of(1.0 * batch * touched, PAGE_TABLE_PRECISION)
     return Work(
         operations={fma_key(precision): 2.0 * pairs * (1.0 * head_dim + value_dim), SPECIAL: pairs},
         read_bytes=read,
