@@ -162,3 +162,10 @@ def decoder_only(
         decoder=Stack(name="decoder", width=width, inputs=tuple(inputs), runs=runs_of(blocks), outputs=tuple(outputs)),
         max_length=max_length or config.optional_integer("max_position_embeddings", "n_positions"),
     )
+
+
+def note_extra_prediction(config: Config) -> None:
+    """Say that layers which predict further tokens are left out."""
+    extra = config.values.get("num_nextn_predict_layers") or config.values.get("num_mtp_modules") or 0
+    if extra:
+        config.notes.append(f"{extra} multi-token-prediction layer{'s' if extra > 1 else ''} not counted")

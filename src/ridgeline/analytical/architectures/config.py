@@ -87,9 +87,7 @@ class Config:
         """A list."""
         value = self.values.get(key)
         if value is None:
-            raise self.error(
-                key, f"missing; {self.family or 'this model'} needs it: copy it from the model's config.json"
-            )
+            raise self._missing(key)
         if not isinstance(value, (list, tuple)):
             raise self.error(key, f"must be a list, not {value!r}")
         return value
@@ -98,9 +96,7 @@ class Config:
         """A nested mapping; its defaults and notes are those of the whole."""
         value = self.values.get(key)
         if value is None:
-            raise self.error(
-                key, f"missing; {self.family or 'this model'} needs it: copy it from the model's config.json"
-            )
+            raise self._missing(key)
         if not isinstance(value, Mapping):
             raise self.error(key, f"must be a mapping, not {value!r}")
         nested = Config(value, f"{self.origin}: {key}")
@@ -113,6 +109,11 @@ class Config:
         for key, value in missing.items():
             self._default(key, value)
         self.values = {**self.values, **missing}
+
+    def assume_from(self, other: Config, key: str) -> None:
+        """Take a missing key from ``other``: the whole of which this is a section."""
+        if not self.has(key) and other.has(key):
+            self.values = {**self.values, key: other.values[key]}
 
     def divide(self, total_key: str, total: int, part_key: str, part: int) -> int:
         """``total / part`` where it is a whole number."""
@@ -127,6 +128,10 @@ class Config:
             notes.append("not in the config, taken as its format has it: " + ", ".join(dict.fromkeys(self.defaults)))
         return tuple(notes)
 
+    def _missing(self, key: str) -> ArchitectureError:
+        needs = self.family or "this model"
+        return self.error(key, f"missing; {needs} needs it: copy it from the model's config.json")
+
     def _find(self, keys: Sequence[str]) -> tuple[str, Any]:
         for key in keys:
             if self.values.get(key) is not None:
@@ -135,8 +140,6 @@ class Config:
 
     def _default(self, key: str, default: Any) -> Any:
         if default is None:
-            raise self.error(
-                key, f"missing; {self.family or 'this model'} needs it: copy it from the model's config.json"
-            )
+            raise self._missing(key)
         self.defaults.append(f"{key} = {str(default).lower() if isinstance(default, bool) else default}")
         return default

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from ridgeline.analytical.architectures.architecture import Architecture
-from ridgeline.analytical.architectures.assembly import activation, decoder_only, pre_norm_block, rms
+from ridgeline.analytical.architectures.assembly import (
+    activation,
+    decoder_only,
+    note_extra_prediction,
+    pre_norm_block,
+    rms,
+)
 from ridgeline.analytical.architectures.config import Config
 from ridgeline.analytical.architectures.dense import llama_mlp
-from ridgeline.analytical.architectures.mixture import note_extra_prediction
 from ridgeline.analytical.architectures.parts import Experts, Indexer, LatentAttention, Mlp
 from ridgeline.analytical.architectures.registry import family
 

@@ -9,6 +9,7 @@ from ridgeline.analytical.architectures.assembly import (
     grouped_attention,
     layer_norm,
     layer_windows,
+    note_extra_prediction,
     pre_norm_block,
     rms,
 )
@@ -72,17 +73,18 @@ def qwen_windows(config: Config, layers: int) -> list[int | None]:
     return [window if i >= first else None for i in range(layers)]
 
 
-@family("qwen2", "Qwen2ForCausalLM")
+@family("qwen2", "mimo", "Qwen2ForCausalLM")
 def qwen2(config: Config) -> Architecture:
-    """Qwen 1.5, 2 and 2.5: biases on queries, keys and values."""
+    """Qwen 1.5, 2 and 2.5, and MiMo: biases on queries, keys and values."""
     width, layers = config.integer("hidden_size"), config.integer("num_hidden_layers")
+    note_extra_prediction(config)
     windows = qwen_windows(config, layers)
     blocks = _blocks(config, width, windows, bias=True, o_bias=False, qk_norm=False, mlp=llama_mlp(config, width))
     tied = config.flag("tie_word_embeddings", default=False)
     return decoder_only(config, width, blocks, norm=rms(width), tied=tied)
 
 
-@family("qwen3", "Qwen3ForCausalLM")
+@family("qwen3", "qwen3_vl_text", "Qwen3ForCausalLM")
 def qwen3(config: Config) -> Architecture:
     """Qwen 3, dense: no biases, an RMS norm on each head of queries and keys."""
     width, layers = config.integer("hidden_size"), config.integer("num_hidden_layers")
@@ -169,11 +171,22 @@ def _searched_block(entry: Config, config: Config, width: int, heads: int, head_
     return Block(name="block", parts=tuple(parts))
 
 
-@family("qwen3_vl", "qwen3_vl_moe", "qwen3_vl_text", "mistral3", "kimi_k25", "kimi_vl")
+@family(
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "gemma3",
+    "Gemma3ForConditionalGeneration",
+    "llama4",
+    "Llama4ForConditionalGeneration",
+    "mistral3",
+    "kimi_k25",
+)
 def text_model(config: Config) -> Architecture:
     """A model of text and images: its language model, by ``text_config``."""
     text = config.section("text_config")
     config.notes.append("the vision tower is not counted: text_config is the language model alone")
     if not text.has("tie_word_embeddings") and config.has("tie_word_embeddings"):
-        text.values = {**text.values, "tie_word_embeddings": config.flag("tie_word_embeddings")}
+        text.assume_from(config, "tie_word_embeddings")
     return build(text)

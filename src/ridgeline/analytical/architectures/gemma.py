@@ -74,10 +74,3 @@ def gemma3_text(config: Config) -> Architecture:
     ]
     tied = config.flag("tie_word_embeddings", default=True)
     return decoder_only(config, width, blocks, norm=rms(width), tied=tied, vocabulary=vocabulary)
-
-
-@family("gemma3", "Gemma3ForConditionalGeneration")
-def gemma3(config: Config) -> Architecture:
-    """Gemma 3 with images: the language model alone."""
-    config.notes.append("the vision tower is not counted: text_config is the language model alone")
-    return gemma3_text(config.section("text_config"))

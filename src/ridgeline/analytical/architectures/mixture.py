@@ -11,6 +11,7 @@ from ridgeline.analytical.architectures.assembly import (
     grouped_attention,
     layer_norm,
     layer_windows,
+    note_extra_prediction,
     pre_norm_block,
     rms,
 )
@@ -173,13 +174,6 @@ def glm4_moe(config: Config) -> Architecture:
     return decoder_only(config, width, blocks, norm=rms(width), tied=tied)
 
 
-def note_extra_prediction(config: Config) -> None:
-    """Say that layers which predict further tokens are left out."""
-    extra = config.values.get("num_nextn_predict_layers") or config.values.get("num_mtp_modules") or 0
-    if extra:
-        config.notes.append(f"{extra} multi-token-prediction layer{'s' if extra > 1 else ''} not counted")
-
-
 @family("minimax_m2", "MiniMaxM2ForCausalLM")
 def minimax_m2(config: Config) -> Architecture:
     """MiniMax-M2: one RMS norm over all query heads together and one over all keys; no shared expert."""
@@ -238,10 +232,3 @@ def llama4_text(config: Config) -> Architecture:
         blocks.append(pre_norm_block(name, rms(width), attention, experts if sparse else dense))
     tied = config.flag("tie_word_embeddings", default=False)
     return decoder_only(config, width, blocks, norm=rms(width), tied=tied)
-
-
-@family("llama4", "Llama4ForConditionalGeneration")
-def llama4(config: Config) -> Architecture:
-    """Llama 4 with images: the language model alone."""
-    config.notes.append("the vision tower is not counted: text_config is the language model alone")
-    return llama4_text(config.section("text_config"))

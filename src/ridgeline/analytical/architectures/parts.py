@@ -374,18 +374,23 @@ class Experts:
     router_bias: bool = False
     """A bias on the router's logits, or the correction of auxiliary-loss-free balancing."""
     shared: Mlp | None = None
+    latent: int | None = None
+    """Width that the routed experts work in, between a projection down and one up (Nemotron 3)."""
     shared_gate: bool = False
     """The shared expert's output is scaled by a sigmoid of one dot product (Qwen2-MoE)."""
 
     @property
     def expert_parameter_count(self) -> int:
         """Of one routed expert."""
-        return Mlp(width=self.width, intermediate=self.intermediate, gated=self.gated, bias=self.bias).parameter_count
+        return Mlp(
+            width=self.latent or self.width, intermediate=self.intermediate, gated=self.gated, bias=self.bias
+        ).parameter_count
 
     @property
     def parameter_count(self) -> int:
         """Router, all experts, shared experts."""
         count = self.width * self.count + self.count * self.router_bias + self.count * self.expert_parameter_count
+        count += 2 * self.width * (self.latent or 0)
         return count + (self.shared.parameter_count if self.shared else 0) + self.width * self.shared_gate
 
     @property

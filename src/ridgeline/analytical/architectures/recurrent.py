@@ -10,12 +10,12 @@ from ridgeline.analytical.architectures.assembly import (
     activation,
     decoder_only,
     grouped_attention,
+    note_extra_prediction,
     pre_norm_block,
     rms,
 )
 from ridgeline.analytical.architectures.config import Config
 from ridgeline.analytical.architectures.dense import llama_mlp
-from ridgeline.analytical.architectures.mixture import note_extra_prediction
 from ridgeline.analytical.architectures.parts import (
     Block,
     Experts,
@@ -114,13 +114,25 @@ def jamba(config: Config) -> Architecture:
     return decoder_only(config, width, blocks, norm=rms(width), tied=tied)
 
 
-@family("nemotron_h", "NemotronHForCausalLM")
-def nemotron_h(config: Config) -> Architecture:
-    """Nemotron-H (arXiv 2504.03624): ``hybrid_override_pattern`` names each layer M, -, * or E."""
-    width, layers = config.integer("hidden_size"), config.integer("num_hidden_layers")
-    pattern = config.text("hybrid_override_pattern")
+def _pattern(config: Config) -> str:
+    """A letter for each layer: M scans, * attends, - is an MLP, E has experts."""
+    if config.has("layers_block_type"):
+        letters = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
+        types = config.sequence("layers_block_type")
+        unknown = set(types) - set(letters)
+        if unknown:
+            raise config.error("layers_block_type", f"unknown {sorted(map(str, unknown))}: one of {', '.join(letters)}")
+        return "".join(letters[kind] for kind in types)
+    layers, pattern = config.integer("num_hidden_layers"), config.text("hybrid_override_pattern")
     if len(pattern) != layers or set(pattern) - set("M-*E"):
         raise config.error("hybrid_override_pattern", f"must be {layers} of M, -, *, E, as num_hidden_layers says")
+    return pattern
+
+
+@family("nemotron_h", "NemotronHForCausalLM")
+def nemotron_h(config: Config) -> Architecture:
+    """Nemotron-H (arXiv 2504.03624) and Nemotron 3: every layer is a scan, attention, an MLP or experts, alone."""
+    width, pattern = config.integer("hidden_size"), _pattern(config)
     mixers: dict[str, Part] = {
         "M": StateSpaceDuality(
             width=width,
@@ -154,8 +166,10 @@ def nemotron_h(config: Config) -> Architecture:
             gated=False,
             activation=kind,
             router_bias=True,
+            latent=config.optional_integer("moe_latent_size"),
             shared=Mlp(width=width, intermediate=shared, gated=False, activation=kind),
         )
+    note_extra_prediction(config)
     names = {"M": "mamba2_block", "*": "attention_block", "-": "mlp_block", "E": "moe_block"}
     blocks = [
         Block(name=names[letter], parts=(rms(width), mixers[letter], Residual(width=width))) for letter in pattern
@@ -215,10 +229,3 @@ def qwen3_next(config: Config) -> Architecture:
     ]
     tied = config.flag("tie_word_embeddings", default=False)
     return decoder_only(config, width, blocks, norm=rms(width), tied=tied)
-
-
-@family("qwen3_5", "qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration")
-def qwen3_5(config: Config) -> Architecture:
-    """Qwen3.5 with images: the language model alone."""
-    config.notes.append("the vision tower is not counted: text_config is the language model alone")
-    return qwen3_next(config.section("text_config"))
