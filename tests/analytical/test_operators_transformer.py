@@ -57,13 +57,13 @@ def visible(q_length: int, kv_length: int, causal: bool, window: int | None) -> 
 # Attention
 
 
-@pytest.mark.parametrize(("q_length", "kv_length"), list(itertools.product(range(1, 7), repeat=2)))
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("window", [None, 1, 2, 3, 5, 9])
-def test_pairs_and_keys_are_those_of_the_mask(q_length: int, kv_length: int, causal: bool, window: int | None) -> None:
-    pairs = visible(q_length, kv_length, causal, window)
-    assert attention_pairs(q_length, kv_length, causal, window) == len(pairs)
-    assert attended_keys(q_length, kv_length, window) == len({s for _, s in pairs})
+def test_pairs_and_keys_are_those_of_the_mask(causal: bool, window: int | None) -> None:
+    for q_length, kv_length in itertools.product(range(1, 7), repeat=2):
+        pairs = visible(q_length, kv_length, causal, window)
+        assert attention_pairs(q_length, kv_length, causal, window) == len(pairs), (q_length, kv_length)
+        assert attended_keys(q_length, kv_length, window) == len({s for _, s in pairs}), (q_length, kv_length)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -380,7 +380,7 @@ def routed(tokens: int, experts: int, top_k: int, seed: int) -> np.ndarray[Any, 
     return np.random.default_rng(seed).permuted(np.tile(np.arange(experts), (tokens, 1)), axis=1)[:, :top_k]
 
 
-@pytest.mark.parametrize(("tokens", "experts", "top_k"), [(1, 8, 2), (5, 8, 2), (40, 16, 4), (3, 4, 4), (200, 64, 1)])
+@pytest.mark.parametrize(("tokens", "experts", "top_k"), [(1, 8, 2), (5, 8, 2), (6, 16, 4), (3, 4, 4), (200, 64, 1)])
 def test_distinct_experts_are_right_on_average(tokens: int, experts: int, top_k: int) -> None:
     seen = [len(np.unique(routed(tokens, experts, top_k, seed))) for seed in range(400)]
     error = np.std(seen) / np.sqrt(len(seen))
