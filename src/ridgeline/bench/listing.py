@@ -71,6 +71,16 @@ def _devices(store: Path | None, with_folders: Sequence[Path]) -> Rows:
     return device_rows()
 
 
+def _models(store: Path | None, with_folders: Sequence[Path]) -> Rows:
+    from ridgeline.analytical.architectures import builtin_models
+
+    rows = []
+    for model in builtin_models().values():
+        summary = {key: "-" if value is None else value for key, value in model.architecture.summary().items()}
+        rows.append({**summary, "source": model.source})
+    return rows
+
+
 def _suites(store: Path | None, with_folders: Sequence[Path]) -> Rows:
     from ridgeline.workloads.suite import load_suite, shipped
 
@@ -90,6 +100,7 @@ LISTINGS: dict[str, Callable[[Path | None, Sequence[Path]], Rows]] = {
     "operators": _operators,
     "implementations": _implementations,
     "devices": _devices,
+    "models": _models,
     "suites": _suites,
     "runs": _runs,
 }
