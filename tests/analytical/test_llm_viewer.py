@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from ridgeline.analytical.architectures import load_architecture
+from ridgeline.analytical.architectures.step import step_time
+from ridgeline.analytical.catalogue import catalogue
+from ridgeline.analytical.layout import BFLOAT16, ONE_DEVICE
 from ridgeline.analytical.llm_viewer import (
     DEFECTS,
     HARDWARE,
@@ -25,6 +28,7 @@ from ridgeline.analytical.llm_viewer import (
     hardware,
     total_s,
 )
+from ridgeline.analytical.phases import Phase
 
 LLAMA = dimensions(load_architecture("llama-3-8b"))
 
@@ -93,6 +97,28 @@ def test_what_it_cannot_express_is_refused() -> None:
     with pytest.raises(ParityError, match="LLM-Viewer's table has no nvidia-b200"):
         hardware("nvidia-b200-sxm-180gb")
     assert set(NAMES.values()) <= set(HARDWARE)
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "model-formulas.md"
+
+
+@pytest.mark.parametrize("row", ["**Ridgeline, bound**", "Ridgeline, norms", "LLM-Viewer (", "LLM-Viewer, flash"])
+def test_the_document_has_our_figures(row: str) -> None:
+    (line,) = [text for text in DOCUMENT.read_text(encoding="utf-8").splitlines() if text.startswith(f"| {row}")]
+    printed = [float(cell.strip(" *").replace(",", "")) for cell in line.split("|")[2:-1]]
+    h100, a100 = "nvidia-h100-sxm5-80gb", "nvidia-a100-sxm4-80gb"
+    cases: list[tuple[str, Stage, int]] = [
+        (h100, "prefill", 1), (h100, "prefill", 32), (h100, "decode", 1), (h100, "decode", 32),
+        (a100, "prefill", 1), (a100, "decode", 1), (a100, "decode", 32),
+    ]  # fmt: skip
+    for value, (device, name, batch) in zip(printed, cases, strict=True):
+        if row.startswith("LLM"):
+            found = total_s(stage(name, device, batch, flash="flash" in row))
+        else:
+            phase = Phase.prefill(batch, 2048) if name == "prefill" else Phase.decode(batch, 2048)
+            model, on = load_architecture("llama-3-8b"), catalogue()[device]
+            found = float(step_time(model, phase, BFLOAT16, ONE_DEVICE, on, fused="bound" in row))
+        assert found * 1e3 == pytest.approx(value, rel=1.5e-3)
 
 
 # A stand-in for the one name that its code imports from transformers, so that the checkout runs without it.

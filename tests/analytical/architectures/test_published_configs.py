@@ -11,7 +11,8 @@ import pytest
 
 from ridgeline.analytical.architectures import ArchitectureError, architecture_from_config, load_architecture
 
-# Parameters as the model cards print them, and what their rounding allows; vision towers and layers that predict further tokens left out.
+# Parameters as the model cards print them, and what their rounding allows. Vision towers and layers that predict
+# further tokens are left out.
 PRINTED = {
     "Qwen--Qwen3-Coder-480B-A35B-Instruct": (480e9, 0.5e9),
     "Qwen--Qwen3-0.6B": (0.6e9, 0.05e9),
