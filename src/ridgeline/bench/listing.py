@@ -77,7 +77,7 @@ def _models(store: Path | None, with_folders: Sequence[Path]) -> Rows:
     rows = []
     for model in builtin_models().values():
         summary = {key: "-" if value is None else value for key, value in model.architecture.summary().items()}
-        rows.append({**summary, "source": model.source})
+        rows.append({**summary, "source": model.source, "checked": model.checked})
     return rows
 
 
