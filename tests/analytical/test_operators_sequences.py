@@ -60,7 +60,7 @@ def windows(length: int, kernel: int, stride: int, padding: int, dilation: int) 
     return outputs
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.integers(1, 20), st.integers(1, 6), st.integers(1, 4), st.integers(0, 6), st.integers(1, 4), st.booleans()
 )  # fmt: skip

@@ -526,7 +526,7 @@ FORMULAS: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_work_grows_with_every_size(name: str, data: st.DataObject) -> None:
     formula, names = FORMULAS[name]
@@ -537,7 +537,7 @@ def test_work_grows_with_every_size(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_numbers_and_columns_agree(name: str, data: st.DataObject) -> None:
     formula, names = FORMULAS[name]
