@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from brute_force import Tally, assert_same, counted_flop, counts, shaped
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ridgeline.analytical.operators import (
@@ -66,6 +66,7 @@ def test_quantised_attention_by_brute_force(values: str, causal: bool) -> None:
     assert_same(work, tally)
 
 
+@settings(max_examples=30)
 @given(batch=sizes, heads=sizes, length=sizes, head_dim=sizes)
 def test_quantised_attention_does_the_products_of_attention(batch: int, heads: int, length: int, head_dim: int) -> None:
     shape = batch, heads, heads, length, length, head_dim
@@ -102,6 +103,7 @@ def test_sparse_attention_by_brute_force() -> None:
     assert_same(sparse_attention_work(q_heads * length, pairs, len(keys), entries, head_dim, "float32"), tally)
 
 
+@settings(max_examples=30)
 @given(batch=sizes, heads=sizes, q_length=sizes, kv_length=sizes, head_dim=sizes)
 def test_keeping_everything_is_attention(batch: int, heads: int, q_length: int, kv_length: int, head_dim: int) -> None:
     pairs = batch * heads * attention_pairs(q_length, kv_length, True)
@@ -231,6 +233,7 @@ def test_tree_attention_by_brute_force(parents: list[int]) -> None:
     assert_same(tree_attention_work(B, H, KV, context, len(parents), pairs, head_dim, "bfloat16"), tally)
 
 
+@settings(max_examples=30)
 @given(context=sizes, nodes=sizes)
 def test_a_chain_is_causal_attention(context: int, nodes: int) -> None:
     chain = tree_attention_work(1, 4, 2, context, nodes, nodes * (nodes + 1) / 2, 64, "float16")

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from brute_force import Tally, assert_same, counted_flop, counts, shaped
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ridgeline.analytical.operators import (
@@ -63,6 +63,7 @@ def test_weight_only_gemm_with_scales_and_zeros(m: int, n: int, k: int, group: i
     assert_same(work, tally)
 
 
+@settings(max_examples=30)
 @given(m=sizes, n=sizes, k=sizes)
 def test_a_group_as_long_as_the_channel_is_a_scale_a_channel(m: int, n: int, k: int) -> None:
     assert weight_only_gemm_work(m, n, k, "int8", k, "float16").read_bytes["scales"] == pytest.approx(2 * n)
@@ -200,6 +201,7 @@ def test_quantisation_by_brute_force(group: int | None, centred: bool) -> None:
     assert_same(quantise_work(rows, width, "bfloat16", group=group, centred=centred), tally)
 
 
+@settings(max_examples=30)
 @given(m=sizes, n=sizes, k=sizes)
 def test_without_outliers_int8_is_the_integer_gemm_and_its_scales(m: int, n: int, k: int) -> None:
     scaled, plain = int8_gemm_work(m, n, k, output="int32"), gemm_work(m, n, k, "int8")
@@ -207,6 +209,7 @@ def test_without_outliers_int8_is_the_integer_gemm_and_its_scales(m: int, n: int
     assert scaled.bytes - plain.bytes == 4 * (m + n)
 
 
+@settings(max_examples=30)
 @given(m=sizes, n=sizes, k=sizes)
 def test_products_of_all_formats_are_what_torch_counts_for_the_dense_one(m: int, n: int, k: int) -> None:
     flop = 2 * m * n * k
@@ -271,6 +274,7 @@ def test_structured_sparsity_by_brute_force(kept: int, of: int, position_bits: i
     assert_same(structured_sparse_gemm_work(m, n, k, "float16", kept=kept, of=of), tally)
 
 
+@settings(max_examples=30)
 @given(m=sizes, n=sizes, k=sizes)
 def test_all_blocks_kept_is_dense_with_an_index(m: int, n: int, k: int) -> None:
     sparse, dense = counts(block_sparse_gemm_work(m, n, k, n * k, k, "float32")), counts(gemm_work(m, n, k, "float32"))
@@ -331,6 +335,7 @@ def test_gather_mlp_by_brute_force(selection: str) -> None:
     assert_same(gather_mlp_work(2, hidden, intermediate, pairs, neurons, "float32", selection=selection), tally)
 
 
+@settings(max_examples=30)
 @given(tokens=sizes, hidden=sizes, intermediate=sizes)
 def test_all_neurons_are_the_dense_mlp(tokens: int, hidden: int, intermediate: int) -> None:
     gathered = gather_mlp_work(
@@ -411,6 +416,7 @@ def test_embedding_bag_by_brute_force(reduce: bool) -> None:
     assert_same(embedding_bag_work(2, 3, 9, width, "float32", reduce=reduce, distinct=distinct), tally)
 
 
+@settings(max_examples=30)
 @given(tokens=sizes, vocabulary=sizes, width=sizes)
 def test_bags_of_one_are_look_ups(tokens: int, vocabulary: int, width: int) -> None:
     bag = embedding_bag_work(tokens, 1, vocabulary, width, "float32")

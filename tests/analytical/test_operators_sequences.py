@@ -128,6 +128,7 @@ def test_depthwise_conv_by_brute_force_of_one_channel() -> None:
     assert counts(depthwise_conv_work(2, 5, 7, 6, 3, 3, "float32", padding=1)) == counts(one * 5)
 
 
+@settings(max_examples=30)
 @given(batch=sizes, channels=sizes, out=sizes, height=sizes, width=sizes)
 def test_one_by_one_convolution_is_a_gemm(batch: int, channels: int, out: int, height: int, width: int) -> None:
     conv = conv2d_work(batch, channels, out, height, width, 1, 1, "float16")
@@ -327,7 +328,7 @@ def test_chunked_scan_does_what_the_recurrence_does(chunk: int) -> None:
         expected.append(c[t] @ state)
     size, tally = min(chunk, length), Tally()
     state, y = np.zeros((n, p)), np.zeros((length, p))
-    for t in range(length):
+    for _ in range(length):
         tally.vector("float32", 1 + p + 2 * p)  # D A; D x; skip connection
         tally.special()
     for start in range(0, length, size):
@@ -564,6 +565,7 @@ def test_torch_counts_no_factorisation() -> None:
     )
 
 
+@settings(max_examples=30)
 @given(length=st.integers(1, 30), chunk=st.integers(1, 30))
 def test_scans_split_along_the_sequence(length: int, chunk: int) -> None:
     """A sequence in two parts does the same arithmetic; the state moves once more."""

@@ -29,6 +29,7 @@ from ridgeline.analytical.operators.attention import (
     attended_keys,
     attention_pairs,
     attention_work,
+    paged_kv_bytes,
     pages,
 )
 from ridgeline.analytical.operators.attention_selector import (
@@ -208,6 +209,7 @@ __all__ = [
     "moe_gemm_work",
     "moe_routing_work",
     "norm_work",
+    "paged_kv_bytes",
     "pages",
     "quantise_work",
     "quantised_attention_work",

@@ -66,6 +66,28 @@ def pages(length: Any, page: Any) -> Any:
     return np.ceil(np.asarray(length, dtype=np.float64) / page)[()]
 
 
+def paged_kv_bytes(
+    batch: Any,
+    kv_heads: Any,
+    q_length: Any,
+    kv_length: Any,
+    head_dim: Any,
+    precision: str,
+    page: Any,
+    *,
+    value_dim: Any = None,
+    window: Any = None,
+) -> Any:
+    """Bytes of keys and values that an implementation moves which reads whole pages: no less than is compulsory."""
+    touched = _touched_pages(kv_length, attended_keys(q_length, kv_length, window), page)
+    width = 1.0 * head_dim + (head_dim if value_dim is None else value_dim)
+    return bytes_of(1.0 * batch * kv_heads * touched * page * width, precision)
+
+
+def _touched_pages(kv_length: Any, attended: Any, page: Any) -> Any:
+    return pages(kv_length, page) - np.floor((1.0 * kv_length - attended) / page)
+
+
 def attention_work(
     batch: Any,
     q_heads: Any,
@@ -95,7 +117,7 @@ def attention_work(
         value_dim: head dimension d_v of V and O; default ``head_dim``.
         window: keys that a query sees at most.
         page: tokens in a page of the KV cache. Adds the block table: one int32 for each page with an attended key. Tokens
-            that fill up the last page are not compulsory; :func:`pages` says how many an implementation may read.
+            that fill up a page are not compulsory: :func:`paged_kv_bytes` is what is moved with them.
         shared_prefix: leading keys that all ``batch`` sequences share and that are stored once.
     """
     value_dim = head_dim if value_dim is None else value_dim
@@ -110,8 +132,7 @@ def attention_work(
         "kv": bytes_of(keys * (head_dim + value_dim), kv_precision or precision),
     }
     if page is not None:
-        touched = pages(kv_length, page) - np.floor((1.0 * kv_length - attended) / page)
-        read["index"] = bytes_of(1.0 * batch * touched, PAGE_TABLE_PRECISION)
+        read["index"] = bytes_of(1.0 * batch * _touched_pages(kv_length, attended, page), PAGE_TABLE_PRECISION)
     return Work(
         operations={fma_key(precision): 2.0 * pairs * (1.0 * head_dim + value_dim), SPECIAL: pairs},
         read_bytes=read,
