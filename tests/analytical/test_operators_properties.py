@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -313,3 +315,8 @@ def test_big_products_do_not_overflow() -> None:
     assert float(ops.selective_scan_work(big, big, big, 16, "float16").flop[0]) > 2.0**96
     assert float(ops.elementwise_work(big, big, "float16", big).flop[0]) == 2.0**62
     assert float(ops.moe_dispatch_work(big, big, 2**10, "float16").bytes[0]) > 2.0**72
+
+
+def test_the_page_of_formulas_names_every_one() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operators.md").read_text(encoding="utf-8")
+    assert {name for name in ops.__all__ if name.endswith("_work")} == set(re.findall(r"`(\w+_work)`", page))
