@@ -19,6 +19,7 @@ from ridgeline.analytical.operators import (
     continual_attention_work,
     label_channel_selector_work,
     line_selector_work,
+    paged_attention_work,
     quantised_attention_work,
     sampling_work,
     sparse_attention_work,
@@ -34,6 +35,39 @@ sizes = st.integers(1, 40)
 
 def grid(*lengths: int) -> itertools.product[tuple[int, ...]]:
     return itertools.product(*map(range, lengths))
+
+
+# Paged
+
+
+def test_paged_attention_by_brute_force() -> None:
+    lengths, page, q_heads, head_dim = [5, 1, 8], 4, 4, 3
+    tally = Tally()
+    for b, length in enumerate(lengths):
+        tally.read("index", "int32", "length", b)
+        for h, s in grid(q_heads, length):
+            tally.special()
+            tally.read("index", "int32", b, s // page)
+            for i in range(head_dim):
+                tally.matrix("bfloat16", 4)
+                tally.read("activations", "bfloat16", b, h, i)
+                tally.read("kv", "int8", "k", b, h // 2, s, i)
+                tally.read("kv", "int8", "v", b, h // 2, s, i)
+                tally.write("activations", "bfloat16", b, h, i)
+    work = paged_attention_work(
+        3, q_heads, q_heads // 2, sum(lengths), 2 + 1 + 2, head_dim, "bfloat16", kv_precision="int8"
+    )
+    assert_same(work, tally)
+
+
+@settings(max_examples=30)
+@given(batch=sizes, heads=sizes, length=sizes, page=sizes)
+def test_equal_lengths_in_pages_are_attention(batch: int, heads: int, length: int, page: int) -> None:
+    held = -(-length // page)
+    paged = paged_attention_work(batch, heads, heads, batch * length, batch * held, 64, "float16")
+    plain = attention_work(batch, heads, heads, 1, length, 64, True, "float16", page=page)
+    assert paged.operations == plain.operations
+    assert paged.bytes - plain.bytes == 4 * batch  # the lengths
 
 
 # Quantised

@@ -107,6 +107,12 @@ FORMULAS: dict[str, Formula] = {
         split="batch",
         shared="",
     ),
+    "paged-attention": Formula(
+        lambda batch, q_heads, kv_heads, keys, pages, head_dim: ops.paged_attention_work(
+            batch, q_heads, kv_heads, keys, pages, head_dim, "float16"
+        ),
+        "batch q_heads kv_heads keys pages head_dim",
+    ),
     "sparse-attention": Formula(
         lambda queries, pairs, keys, entries, head_dim: ops.sparse_attention_work(
             queries, pairs, keys, entries, head_dim, "float16"

@@ -74,6 +74,18 @@ def tokens(p: Any, random: Random) -> dict[str, float]:
     return {"kept_keys": np.count_nonzero(kept.any(axis=2))}
 
 
+def lengths(p: Any, random: Random) -> dict[str, float]:
+    drawn = random.integers(1, p.kv_length + 1, size=p.batch)
+    return {"keys": int(drawn.sum()), "pages": int((-(-drawn // p.page)).sum())}
+
+
+def tree(p: Any, random: Random) -> dict[str, float]:
+    depths = [1]
+    for node in range(1, p.nodes):
+        depths.append(1 + depths[random.integers(node)])
+    return {"ancestor_pairs": sum(depths)}
+
+
 STRUCTURED: dict[str, tuple[str, dict[str, Any], Callable[[Any, Random], dict[str, float]]]] = {
     "moe": ("moe_gemm", {"tokens": 5, "experts": 12, "top_k": 3, "n": 4, "k": 6}, routing),
     "moe-full": ("moe_gemm", {"tokens": 2, "experts": 3, "top_k": 3, "n": 4, "k": 6}, routing),
@@ -111,6 +123,16 @@ STRUCTURED: dict[str, tuple[str, dict[str, Any], Callable[[Any, Random], dict[st
             "causal": False,
         },
         score_blocks,
+    ),
+    "pages": (
+        "paged_attention",
+        {"batch": 3, "q_heads": 4, "kv_heads": 2, "kv_length": 21, "head_dim": 4, "page": 4, "kv_precision": "int8"},
+        lengths,
+    ),
+    "tree": (
+        "tree_attention",
+        {"batch": 2, "q_heads": 4, "kv_heads": 2, "context": 3, "nodes": 9, "head_dim": 4},
+        tree,
     ),
     "tokens": (
         "token_gather_attention",
@@ -195,6 +217,7 @@ PLAIN: dict[str, dict[str, Any]] = {
         "kv_length": 5,
         "head_dim": 8,
     },
+    "mla": {"batch": 1, "heads": 2, "q_length": 3, "kv_length": 5},
     "top_k": {"rows": 2, "width": 9, "k": 3},
 }
 GOOD = {**PLAIN, **{operator: parameters for operator, parameters, _ in STRUCTURED.values()}}
@@ -252,6 +275,9 @@ def test_whole_and_broken_numbers_are_one_problem() -> None:
         ("block_sparse_attention", {"density": float("inf")}, "density"),
         ("token_gather_attention", {"kept": 21}, "kept"),
         ("token_gather_attention", {"kv_heads": 4}, "kv_heads"),
+        ("paged_attention", {"kv_precision": "int5"}, "kv_precision"),
+        ("paged_attention", {"kv_heads": 3}, "kv_heads"),
+        ("tree_attention", {"kv_heads": 3}, "kv_heads"),
         ("conv2d", {"groups": 3}, "in_channels"),
         ("conv2d", {"groups": 4, "out_channels": 6}, "out_channels"),
         ("conv2d", {"kernel_width": 2}, "kernel_width"),

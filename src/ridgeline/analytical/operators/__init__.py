@@ -3,8 +3,8 @@
 What is where (formulas in docs/operators.md):
 
 - products: ``gemm``, ``weight_only_gemm``, ``lut_gemm``, ``integer_gemm``, ``sparse_gemm``, ``gather_mlp``, ``mlp``
-- attention: ``attention``, ``mla``, ``quantised_attention``, ``sparse_attention``, ``attention_selector``,
-  ``tree_attention``
+- attention: ``attention``, ``paged_attention``, ``mla``, ``quantised_attention``, ``sparse_attention``,
+  ``attention_selector``, ``tree_attention``
 - around them: ``norm``, ``activation``, ``rope``, ``softmax``, ``elementwise``, ``embedding``, ``top_k``, ``moe``
 - sequences and images: ``scan``, ``recurrent_cell``, ``long_conv``, ``convolution``
 - linear algebra: ``positive_definite``
@@ -69,7 +69,7 @@ from ridgeline.analytical.operators.long_conv import (
     long_conv_work,
 )
 from ridgeline.analytical.operators.lut_gemm import LutGemm, lut_gemm_work
-from ridgeline.analytical.operators.mla import mla_projection_work, mla_work
+from ridgeline.analytical.operators.mla import MultiHeadLatentAttention, mla_projection_work, mla_work
 from ridgeline.analytical.operators.mlp import FusedMlp, LowRankGemm, fused_mlp_work, low_rank_gemm_work
 from ridgeline.analytical.operators.moe import (
     MoeGemm,
@@ -81,6 +81,7 @@ from ridgeline.analytical.operators.moe import (
     moe_routing_work,
 )
 from ridgeline.analytical.operators.norm import NORMS, norm_work
+from ridgeline.analytical.operators.paged_attention import PagedAttention, paged_attention_work
 from ridgeline.analytical.operators.positive_definite import (
     Cholesky,
     KernelMatrix,
@@ -115,6 +116,7 @@ from ridgeline.analytical.operators.sparse_gemm import (
 from ridgeline.analytical.operators.stream import STREAM_ARRAYS, Stream, stream_work
 from ridgeline.analytical.operators.top_k import TopK, sampling_work, speculative_verify_work, top_k_work
 from ridgeline.analytical.operators.tree_attention import (
+    TreeAttention,
     continual_attention_work,
     split_kv_combine_work,
     tree_attention_work,
@@ -149,6 +151,8 @@ __all__ = [
     "LowRankGemm",
     "LutGemm",
     "MoeGemm",
+    "MultiHeadLatentAttention",
+    "PagedAttention",
     "QuantisedAttention",
     "RecurrentCell",
     "SelectiveScan",
@@ -156,6 +160,7 @@ __all__ = [
     "Stream",
     "TokenGatherAttention",
     "TopK",
+    "TreeAttention",
     "TriangularSolve",
     "WeightOnlyGemm",
     "accumulated_score_selector_work",
@@ -209,6 +214,7 @@ __all__ = [
     "moe_gemm_work",
     "moe_routing_work",
     "norm_work",
+    "paged_attention_work",
     "paged_kv_bytes",
     "pages",
     "quantise_work",
