@@ -140,6 +140,10 @@ class TokenGatherAttention(Problem):
         group = self.q_heads // self.kv_heads
         return self._work(self.batch * self.kv_heads * float(distinct_experts(self.kv_length, self.kept, group)))
 
+    def footprint_bytes(self) -> float:
+        """All keys and values lie in memory."""
+        return float(self._work(float(self.batch * self.kv_heads * self.kv_length)).bytes)
+
     def _work(self, kept_keys: float) -> Work:
         queries = float(self.batch * self.q_heads)
         return sparse_attention_work(
