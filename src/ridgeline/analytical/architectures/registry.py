@@ -65,7 +65,9 @@ def architecture_from_config(config: Mapping[str, Any], origin: str, name: str =
     built = build(reader)
     if reader.has("quantization_config"):
         method = reader.section("quantization_config").values.get("quant_method", "unnamed")
-        reader.notes.append(f"quantization_config ({method}) is not read: state the precisions of weights and activations")
+        reader.notes.append(
+            f"quantization_config ({method}) is not read: state the precisions of weights and activations"
+        )
     return dataclasses.replace(
         built, name=name or str(config.get("_name_or_path") or "") or built.family, notes=reader.all_notes()
     )
