@@ -142,5 +142,6 @@ def test_the_list_of_models() -> None:
     assert len(rows) >= 30
     llama = rows["llama-3-8b"]
     assert (llama["parameters"], llama["attention"], llama["layers"]) == (8030261248, "GQA", 32)
+    assert (llama["experts"], rows["mixtral-8x7b"]["experts"]) == (None, 8)
     assert rows["mixtral-8x7b"]["active_parameters"] < rows["mixtral-8x7b"]["parameters"] / 3
     assert CliRunner().invoke(cli.app, ["list", "models"]).exit_code == 0

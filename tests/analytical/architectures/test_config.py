@@ -14,7 +14,8 @@ from ridgeline.analytical.architectures import (
     builtin_models,
     load_architecture,
 )
-from ridgeline.analytical.architectures.parts import Attention, Experts
+from ridgeline.analytical.architectures.mixers import Attention
+from ridgeline.analytical.architectures.parts import Experts
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
