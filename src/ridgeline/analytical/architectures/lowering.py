@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -100,8 +101,12 @@ def _shared(sequences: Any, dp: int) -> Any:
 
 
 def total_work(works: list[Work]) -> Work:
-    """Of all groups of a phase together."""
+    """Of all groups of a phase together; weights that each of them reads are read once."""
     total = works[0]
     for work in works[1:]:
+        weights = [each.read_bytes["weights"] for each in (total, work) if "weights" in each.read_bytes]
         total = total + work
+        if weights:
+            once = {**total.read_bytes, "weights": functools.reduce(np.maximum, weights)}
+            total = dataclasses.replace(total, read_bytes=once)
     return total
