@@ -25,6 +25,7 @@ from ridgeline.analytical.operators import (
     sparse_attention_work,
     speculative_verify_work,
     split_kv_combine_work,
+    strided_blocks,
     top_k_work,
     tree_attention_work,
 )
@@ -145,6 +146,20 @@ def test_keeping_everything_is_attention(batch: int, heads: int, q_length: int, 
     sparse = counts(sparse_attention_work(queries, pairs, keys, 0, head_dim, "float16"))
     assert sparse.pop("read index") == 0
     assert sparse == counts(attention_work(batch, heads, heads, q_length, kv_length, head_dim, True, "float16"))
+
+
+@pytest.mark.parametrize("stride", [1, 3, 4])
+@pytest.mark.parametrize("local", [1, 2, 5])
+def test_strided_patterns_by_brute_force(local: int, stride: int) -> None:
+    for block_rows, shift in grid(9, 6):
+        kept = {
+            (row, column)
+            for row, column in grid(block_rows, block_rows)
+            if column <= row and (column > row - local or (column + shift) % stride == 0)
+        }
+        assert strided_blocks(block_rows, local, stride, shift) == len(kept), (block_rows, shift)
+    rows = np.array([4, 7])
+    assert list(strided_blocks(rows, local, stride, 1)) == [strided_blocks(int(r), local, stride, 1) for r in rows]
 
 
 # Selectors

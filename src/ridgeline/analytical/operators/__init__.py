@@ -106,6 +106,7 @@ from ridgeline.analytical.operators.sparse_attention import (
     BlockSparseAttention,
     TokenGatherAttention,
     sparse_attention_work,
+    strided_blocks,
 )
 from ridgeline.analytical.operators.sparse_gemm import (
     SparseGemm,
@@ -231,6 +232,7 @@ __all__ = [
     "speculative_verify_work",
     "split_kv_combine_work",
     "stream_work",
+    "strided_blocks",
     "structured_sparse_gemm_work",
     "ternary_gemm_work",
     "top_k_work",
