@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
@@ -19,12 +20,28 @@ class ProblemError(ValueError):
         self.key = key
 
 
+class StructureError(ValueError):
+    """A structure that lacks a figure which the work of its problem depends on."""
+
+
 @dataclass(frozen=True)
 class Structure:
     """The realised data-dependent part of a problem: its figures (kept blocks, non-zeros, ...) and a digest of it."""
 
     figures: Mapping[str, float] = field(default_factory=dict)
     digest: str = ""
+
+    def figure(self, name: str) -> float:
+        """The figure called ``name``.
+
+        Raises:
+            StructureError: where this structure does not state it.
+        """
+        try:
+            return self.figures[name]
+        except KeyError:
+            stated = ", ".join(self.figures) or "none"
+            raise StructureError(f"work on what is realised needs the figure {name!r}; stated: {stated}") from None
 
 
 NO_STRUCTURE = Structure()
@@ -53,6 +70,10 @@ class Problem:
                 raise ProblemError(f.name, f"must be a whole number, not {value!r}")
             if declared == "int" and value <= 0:
                 raise ProblemError(f.name, f"must be at least 1, not {value}")
+            if declared == "float":
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                    raise ProblemError(f.name, f"must be a finite number, not {value!r}")
+                object.__setattr__(self, f.name, float(value))  # 1 and 1.0 are the same problem: one digest
             if declared == "bool" and not isinstance(value, bool):
                 raise ProblemError(f.name, f"must be true or false, not {value!r}")
             if declared == "str" and not isinstance(value, str):

@@ -71,6 +71,15 @@ def _devices(store: Path | None, with_folders: Sequence[Path]) -> Rows:
     return device_rows()
 
 
+def _models(store: Path | None, with_folders: Sequence[Path]) -> Rows:
+    from ridgeline.analytical.architectures import builtin_models
+
+    return [
+        {**model.architecture.summary(), "source": model.source, "checked": model.checked}
+        for model in builtin_models().values()
+    ]
+
+
 def _suites(store: Path | None, with_folders: Sequence[Path]) -> Rows:
     from ridgeline.workloads.suite import load_suite, shipped
 
@@ -90,6 +99,7 @@ LISTINGS: dict[str, Callable[[Path | None, Sequence[Path]], Rows]] = {
     "operators": _operators,
     "implementations": _implementations,
     "devices": _devices,
+    "models": _models,
     "suites": _suites,
     "runs": _runs,
 }
@@ -127,6 +137,8 @@ def _table(rows: Rows) -> Table:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, list):
         return ", ".join(value)
     if isinstance(value, bool):
