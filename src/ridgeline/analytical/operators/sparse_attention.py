@@ -18,6 +18,7 @@ from ridgeline.analytical.quantities import bytes_of
 from ridgeline.analytical.work import SPECIAL, Work, fma_key
 
 INDEX_PRECISION = "int32"
+"""Precision of a number of a block or a token, and of where a row starts."""
 
 
 def sparse_attention_work(
