@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
-from brute_force import Tally, assert_same, counted_flop, counts, shaped
+from brute_force import Tally, assert_same, counted_flop, counts, grid, shaped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,10 +30,6 @@ from ridgeline.analytical.operators import (
 from ridgeline.analytical.work import SPECIAL, RateKey, fma_key
 
 sizes = st.integers(1, 40)
-
-
-def grid(*lengths: int) -> itertools.product[tuple[int, ...]]:
-    return itertools.product(*map(range, lengths))
 
 
 # Paged

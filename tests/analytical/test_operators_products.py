@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
-from brute_force import Tally, assert_same, counted_flop, counts, shaped
+from brute_force import Tally, assert_same, counted_flop, counts, grid, shaped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,9 +24,6 @@ from ridgeline.analytical.operators import (
     int8_gemm_work,
     low_rank_gemm_work,
     lut_gemm_work,
-    moe_combine_work,
-    moe_dispatch_work,
-    moe_einsum_dispatch_work,
     quantise_work,
     shift_gemm_work,
     structured_sparse_gemm_work,
@@ -38,10 +33,6 @@ from ridgeline.analytical.operators import (
 from ridgeline.analytical.work import RateKey, fma_key
 
 sizes = st.integers(1, 40)
-
-
-def grid(*lengths: int) -> itertools.product[tuple[int, ...]]:
-    return itertools.product(*map(range, lengths))
 
 
 # Weight-only
@@ -422,38 +413,6 @@ def test_bags_of_one_are_look_ups(tokens: int, vocabulary: int, width: int) -> N
     bag = embedding_bag_work(tokens, 1, vocabulary, width, "float32")
     assert bag.bytes == pytest.approx(embedding_work(tokens, vocabulary, width, "float32").bytes)
     assert bag.flop == 0
-
-
-def test_dispatch_and_combine_by_brute_force() -> None:
-    tokens, top_k, hidden = 4, 2, 3
-    dispatch, combine = Tally(), Tally()
-    for t, c, h in grid(tokens, top_k, hidden):
-        dispatch.read("index", "int32", t, c)
-        dispatch.read("activations", "bfloat16", t, h)
-        dispatch.write("activations", "bfloat16", t, c, h)
-        combine.read("index", "int32", t, c)
-        combine.read("activations", "float32", "weight", t, c)
-        combine.read("activations", "bfloat16", t, c, h)
-        combine.vector("float32", 1 if c == 0 else 2)
-        combine.write("activations", "bfloat16", t, h)
-    assert_same(moe_dispatch_work(tokens, top_k, hidden, "bfloat16"), dispatch)
-    assert_same(moe_combine_work(tokens, top_k, hidden, "bfloat16"), combine)
-
-
-def test_einsum_dispatch_by_brute_force_and_torch() -> None:
-    import torch
-
-    tokens, experts, capacity, hidden = 4, 3, 2, 5
-    tally = Tally()
-    for t, e, c, h in grid(tokens, experts, capacity, hidden):
-        tally.matrix("float32")
-        tally.read("activations", "float32", "mask", t, e, c)
-        tally.read("activations", "float32", t, h)
-        tally.write("activations", "float32", e, c, h)
-    work = moe_einsum_dispatch_work(tokens, experts, capacity, hidden, "float32")
-    assert_same(work, tally)
-    mask, x = shaped(tokens, experts, capacity), shaped(tokens, hidden)
-    assert work.flop == counted_flop(lambda: torch.einsum("tec,th->ech", mask, x))
 
 
 def test_problems_agree_with_their_formulas() -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 from ridgeline.analytical.problem import NO_STRUCTURE, Problem, ProblemError, Structure, problem
 from ridgeline.analytical.quantities import bytes_of
-from ridgeline.analytical.work import RateKey, Work, fma_key
+from ridgeline.analytical.work import SPECIAL, RateKey, Work, fma_key
 
 SCALE_PRECISION = "float32"
+"""Precision of a scale of a row, a channel or a group."""
 
 
 def int8_gemm_work(
@@ -121,7 +122,7 @@ def quantise_work(
     return Work(
         operations={
             fma_key("float32", "vector"): (5.0 if centred else 3.0) * values - groups,
-            RateKey("special", "float32", "float32", "float32"): groups,
+            SPECIAL: groups,
         },
         read_bytes={"activations": bytes_of(values, precision)},
         written_bytes={"activations": bytes_of(values, to), "scales": bytes_of(groups, SCALE_PRECISION)},

@@ -127,7 +127,7 @@ def moe_combine_work(tokens: Any, top_k: Any, hidden: Any, precision: str) -> Wo
 
 
 def moe_einsum_dispatch_work(tokens: Any, experts: Any, capacity: Any, hidden: Any, precision: str) -> Work:
-    """Dispatch as a product with a one-hot mask [tokens, experts, capacity] (GShard, Lepikhin et al. 2020, algorithm 1).
+    """Dispatch as a product with a one-hot mask [tokens, experts, capacity] (GShard, Lepikhin et al. 2020, algorithm 2).
 
     2 T E C h operations, all but a T-th of them with zeros: what :func:`moe_dispatch_work` saves.
     """

@@ -18,6 +18,7 @@ from ridgeline.analytical.quantities import bytes_of
 from ridgeline.analytical.work import SPECIAL, Work, fma_key
 
 INDEX_PRECISION = "int32"
+"""Precision of a number of a block or a token, and of where a row starts."""
 
 
 def sparse_attention_work(
@@ -54,7 +55,7 @@ def sparse_attention_work(
 
 
 def strided_blocks(block_rows: Any, local: Any, stride: Any, shift: Any = 0) -> Any:
-    """Blocks that one head of S2-Attention keeps (Lin et al. 2024, section 3.1), causal, of block_rows^2 / 2.
+    """Blocks that one head of S2-Attention keeps (Lin et al. 2024), causal, of block_rows^2 / 2.
 
     Each block row keeps the ``local`` last blocks up to its own, and of the earlier ones every ``stride``-th: those at
     columns c with (c + ``shift``) a multiple of ``stride``. Heads have different shifts.

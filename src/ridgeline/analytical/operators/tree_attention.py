@@ -22,7 +22,7 @@ def tree_attention_work(
     *,
     kv_precision: str | None = None,
 ) -> Work:
-    """``nodes`` drafted tokens in a tree (Medusa, Cai et al. 2024, section 2.3.1), after ``context`` tokens.
+    """``nodes`` drafted tokens in a tree (Medusa, Cai et al. 2024), after ``context`` tokens.
 
     Every node sees the context, its ancestors and itself: ``ancestor_pairs`` counts the last two, over all nodes (sum of
     depths, the roots' being 1). A chain has n (n + 1) / 2: it is causal attention. The mask is a constant of
@@ -62,7 +62,7 @@ def split_kv_combine_work(batch: Any, q_heads: Any, q_length: Any, value_dim: An
 
 
 def continual_attention_work(streams: Any, heads: Any, window: Any, head_dim: Any, precision: str) -> Work:
-    """One step of retroactive continual attention (Hedegaard et al. 2022, section 3.2) over ``window`` tokens.
+    """One step of retroactive continual attention (Hedegaard et al. 2022) over ``window`` tokens.
 
     The n - 1 queries that stay drop the oldest key and gain the newest: each takes, for either, 2 d operations for the
     score, an exponential, 2 d for the value and an addition to its row sum. The new query attends to all n keys: 4 d
