@@ -120,6 +120,19 @@ def test_probes_are_the_fastest_roofs_of_the_limits_of_the_case(cpu: Cpu) -> Non
     assert probes[level]["problem"] == fastest.problem
 
 
+def test_beside_a_product_in_tf32_its_own_ceiling_is_probed(cpu: Cpu) -> None:
+    tf32 = Fma(precision="tfloat32", unit="matrix", groups=1, chains=1, lanes=16, depth=16, iterations=8)
+    exact = next(c for c in roof_cases(cpu) if c.problem.to_dict().get("precision") == "float32")
+    records = [roof(exact, [1.0] * 6), roof(dataclasses.replace(exact, problem=tf32), [1e-6] * 6)]
+    device = cpu.device.with_ceilings(ceilings_from(records, cpu.device))
+    gemm = make_problem("gemm", {"m": 512, "n": 512, "k": 512, "precision": "float32"})
+    for implementation, limit in (("triton", "vector float32"), ("triton_tf32", "matrix tfloat32")):
+        product = dataclasses.replace(
+            exact, problem=gemm, implementation=registry.get_implementation("gemm", implementation), role="case"
+        )
+        assert [probe["limit"] for probe in probes_for(product, device, records)] == [limit]
+
+
 def test_without_roofs_there_is_nothing_to_probe(cpu: Cpu) -> None:
     assert probes_for(roof_cases(cpu)[0], cpu.device, []) == []
 

@@ -158,6 +158,7 @@ class _Runner:
             implementation=case.implementation.name,
             problem=case.problem.to_dict(),
             problem_label=case.problem.label,
+            tf32=case.implementation.tf32,
             papers=case.papers,
             baseline=case.baseline,
             placement=case.placement,
@@ -208,10 +209,7 @@ class _Runner:
         clocks = [clock for block in fields["conditions"] if (clock := block["clock_mhz"])]
         if clocks:
             possible = raised_to_clock(possible, max(clocks))
-        work = case.problem.expected_work()
-        if case.implementation.tf32:
-            work = work.in_tfloat32()
-        physical = bound(work, possible, level.name)
+        physical = bound(case.work, possible, level.name)
         summary = summarise(_used(fields))
         longest_s = summary.high if summary.high is not None else max(max(block) for block in _used(fields))
         if physical is None or longest_s >= physical.seconds / IMPOSSIBLE_MARGIN:
