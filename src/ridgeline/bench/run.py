@@ -106,7 +106,7 @@ class _Runner:
         sizes = {case.placement.ranks for case in (*self._plan.roofs, *self._plan.cases)}
         units = {member.unit for ranks in sizes for member in self._unit.members(ranks)}
         for process in range(self._plan.settings.processes):
-            with held(units), RankGroup(timeout_s, limit) as group:
+            with held(units) as folder, RankGroup(timeout_s, limit, folder) as group:
                 if process == 0:
                     began = time.monotonic()
                     for done, case in enumerate(self._plan.roofs):
