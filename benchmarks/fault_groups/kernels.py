@@ -22,7 +22,9 @@ def outcomes(ridgeline: Ridgeline, folder: Path) -> Iterator[Outcome]:
         asked = ["--with", suite.KERNELS, "--store", folder / group, "--device", "cpu", "--json"]
         records = json.loads(ridgeline.run("run", folder / f"{group}.toml", *asked).stdout)
         cache = ridgeline.environment["RIDGELINE_CACHE"]  # what the run started inherits it
-        left = [p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("RIDGELINE_CACHE") == cache]
+        left = [
+            p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("RIDGELINE_CACHE") == cache
+        ]
         good = [r for r in records if r["implementation"] in suite.GOOD]
         for name, (status, part) in suite.EXPECTED.items():
             (record,) = (r for r in records if (r["implementation"], r["problem"]["precision"]) == (name, "float32"))

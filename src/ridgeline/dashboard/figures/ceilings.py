@@ -38,7 +38,9 @@ def used_keys(frame: pd.DataFrame) -> set[RateKey]:
     """
     keys: set[RateKey] = set()
     columns = (frame[name] for name in ("operator", "problem", "tf32"))
-    for operator, parameters, tf32 in {(op, tuple(sorted(p.items())), tf32) for op, p, tf32 in zip(*columns, strict=True)}:
+    for operator, parameters, tf32 in {
+        (op, tuple(sorted(p.items())), tf32) for op, p, tf32 in zip(*columns, strict=True)
+    }:
         # Of an operator of a newer Ridgeline the points are drawn, its arithmetic is unknown.
         known = problem_and_work(operator, dict(parameters), bool(tf32))
         if known is not None:
