@@ -110,7 +110,8 @@ class _Runner:
                 if process == 0:
                     began = time.monotonic()
                     for done, case in enumerate(self._plan.roofs):
-                        settings = roof_settings(time.monotonic() - began, len(self._plan.roofs) - done)
+                        elapsed_s, left = time.monotonic() - began, len(self._plan.roofs) - done
+                        settings = roof_settings(self._plan.settings.roofs_s, elapsed_s, left)
                         self._step(group, case, 0, settings)
                     self._take_roofs()
                 for case in self._plan.order(process):
