@@ -18,7 +18,7 @@ TESTS = HERE.parent / "tests"
 for folder in ("bench", "bench/energy", "results"):
     sys.path.insert(0, str(TESTS / folder))
 
-GROUPS = ("kernels", "ranks", "replayed", "stores", "meters")
+GROUPS = ("kernels", "replayed", "stores", "meters")
 LEAST = 40
 
 

@@ -59,9 +59,10 @@ def test_installs_beside_hugging_face_kernels(wheel: Path, tmp_path: Path) -> No
 def without_torch(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the wheel and its base dependencies, and nothing else."""
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     # What is used is compiled when it is imported: compiling all of it takes longer than installing it.
-    done = run(str(folder / "bin" / "pip"), "install", "-q", "--no-compile", str(wheel))
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
+    done = run(*pip, "install", "-q", "--no-compile", str(wheel))
     assert done.returncode == 0, done.stderr
     assert run(str(folder / "bin" / "python"), "-c", "import torch").returncode != 0
     return folder / "bin"

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from interval_coverage import ar1
 from scipy import stats
 
 from ridgeline.analytical.statistics import (
+    SMALLEST_EFFECTIVE,
     interval_ranks,
     summarise,
     summarise_medians,
@@ -75,7 +77,26 @@ def test_blocks_that_remember_too_much_have_no_interval(n: int) -> None:
     """Ten blocks low, then ten high, are two blocks' worth; the range of all would be a guess."""
     s = summarise_medians([1.0 + 1e-3 * (i % 3) + (i >= n // 2) for i in range(n)], n)
     assert (s.low, s.high) == (None, None)
-    assert s.n_effective < 6.0
+    assert s.n_effective < SMALLEST_EFFECTIVE
+
+
+@pytest.mark.parametrize("rho", [0.1, 0.3, 0.6, 0.9])
+def test_the_range_of_dependent_blocks_holds_the_median(rho: float) -> None:
+    n = math.ceil(SMALLEST_EFFECTIVE * (1 + rho) / (1 - rho))
+    series = ar1(np.random.default_rng(6), n, rho, 4000)
+    assert np.mean((series > 0).all(axis=1) | (series < 0).all(axis=1)) < 0.03
+
+
+def test_blocks_that_remember_much_have_their_range_and_too_much_none() -> None:
+    rng, seen = np.random.default_rng(8), []
+    for _ in range(100):
+        x = 1.0 + 0.01 * ar1(rng, 50, 0.9)
+        s = summarise_medians(x, 50)
+        if s.n_effective < 6.0:
+            enough = s.n_effective >= SMALLEST_EFFECTIVE
+            assert (s.low, s.high) == ((x.min(), x.max()) if enough else (None, None))
+            seen.append(enough)
+    assert {True, False} == set(seen)
 
 
 def test_a_drift_does_not_widen_the_interval_on_the_mean_median() -> None:

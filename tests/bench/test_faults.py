@@ -42,6 +42,7 @@ EXPECTED = {
     "unsupported_without_words": ("unsupported", "gave no reason"),
 }
 GOOD = ["torch", "talks", "starts_a_child"]
+GOOD_RECORDS = len(GOOD) + 2
 
 SUITE = f"""
 name = "faults"
@@ -100,7 +101,7 @@ def test_a_fault_has_its_status_and_says_why(records: list[dict[str, Any]], name
 
 def test_good_kernels_between_them_are_measured(records: list[dict[str, Any]]) -> None:
     good = [r for r in records if r["implementation"] in GOOD]
-    assert len(good) == len(GOOD) + 2
+    assert len(good) == GOOD_RECORDS
     for record in good:
         assert record["status"] in ("ok", "unstable"), record["reason"]
         assert record["median_s"] > 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -64,3 +66,28 @@ def test_locks_are_given_back_after_an_error() -> None:
         raise KeyboardInterrupt
     with held("ba"):
         pass
+
+
+KILLED = """
+import sys, time
+from ridgeline.bench.locks import held
+with held("ab") as folder:
+    folder.mkdir()
+    (folder / "1").touch()
+    print(folder, flush=True)
+    time.sleep(3600)
+"""
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_and_a_run_leaves_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        left = Path(process.stdout.readline().strip())
+        process.kill()
+    assert (left / "1").exists()
+    assert tmp_path in left.parents, "not where other programs keep their files"
+    with held("ca") as folder:
+        assert not left.exists(), "it had held one of these units"
+        folder.mkdir()
+        (folder / "2").touch()
+    assert {path.suffix for path in left.parent.iterdir()} <= {".lock"}

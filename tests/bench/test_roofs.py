@@ -12,7 +12,6 @@ from ridgeline.analytical.operators import STREAM_ARRAYS, Fma, Stream, make_prob
 from ridgeline.bench.devices.cpu import Cpu, detect
 from ridgeline.bench.plan import Case
 from ridgeline.bench.roofs import (
-    ALL_S,
     CHECK_S,
     SETTINGS,
     ceilings_from,
@@ -120,6 +119,19 @@ def test_probes_are_the_fastest_roofs_of_the_limits_of_the_case(cpu: Cpu) -> Non
     assert probes[level]["problem"] == fastest.problem
 
 
+def test_beside_a_product_in_tf32_its_own_ceiling_is_probed(cpu: Cpu) -> None:
+    tf32 = Fma(precision="tfloat32", unit="matrix", groups=1, chains=1, lanes=16, depth=16, iterations=8)
+    exact = next(c for c in roof_cases(cpu) if c.problem.to_dict().get("precision") == "float32")
+    records = [roof(exact, [1.0] * 6), roof(dataclasses.replace(exact, problem=tf32), [1e-6] * 6)]
+    device = cpu.device.with_ceilings(ceilings_from(records, cpu.device))
+    gemm = make_problem("gemm", {"m": 512, "n": 512, "k": 512, "precision": "float32"})
+    for implementation, limit in (("triton", "vector float32"), ("triton_tf32", "matrix tfloat32")):
+        product = dataclasses.replace(
+            exact, problem=gemm, implementation=registry.get_implementation("gemm", implementation), role="case"
+        )
+        assert [probe["limit"] for probe in probes_for(product, device, records)] == [limit]
+
+
 def test_without_roofs_there_is_nothing_to_probe(cpu: Cpu) -> None:
     assert probes_for(roof_cases(cpu)[0], cpu.device, []) == []
 
@@ -131,14 +143,18 @@ def test_bandwidth_ceilings_name_their_level_and_access(cpu: Cpu) -> None:
     assert (ceiling.level, ceiling.access) == (cpu.device.memory[0].name, "read")
 
 
-def test_roofs_that_end_early_leave_their_time_to_the_others() -> None:
-    assert roof_settings(0.0, 36).budget_s == SETTINGS.budget_s
-    assert roof_settings(40.0, 9).budget_s == pytest.approx((ALL_S - 40.0) / 9 - CHECK_S)
-    assert roof_settings(200.0, 3).budget_s == SETTINGS.budget_s, "no roof gets less"
-    # Half of them end after 0.6 s, the others take all they may: together they stay within the time for all.
+@pytest.mark.parametrize("all_s", [SETTINGS.roofs_s, 30.0])
+def test_roofs_that_end_early_leave_their_time_to_the_others(all_s: float) -> None:
+    least_s = SETTINGS.budget_s * all_s / SETTINGS.roofs_s
+    assert roof_settings(all_s, 0.0, 100).budget_s == least_s
+    assert roof_settings(all_s, all_s / 2, 9).budget_s == pytest.approx(max(least_s, all_s / 18 - CHECK_S))
+    assert roof_settings(all_s, 3 * all_s, 3).budget_s == least_s, "no roof gets less"
+    # Half of them end after a third of what they have at least, the others take all they may: together they stay within
+    # the time for all.
     elapsed_s = 0.0
-    for number in range(36):
-        budget_s = roof_settings(elapsed_s, 36 - number).budget_s
-        elapsed_s += CHECK_S + (0.6 if number % 2 else budget_s)
-    assert elapsed_s <= ALL_S
-    assert budget_s > 2 * SETTINGS.budget_s
+    count = round(all_s / 2)
+    for number in range(count):
+        budget_s = roof_settings(all_s, elapsed_s, count - number).budget_s
+        elapsed_s += CHECK_S + (least_s / 3 if number % 2 else budget_s)
+    assert elapsed_s <= all_s
+    assert budget_s > 2 * least_s

@@ -335,6 +335,7 @@ roofs = true
 [settings]
 budget_s = 0.5
 target_relative = 0.3
+roofs_s = 10
 [[case]]
 operator = "gemm"
 implementations = ["torch", "triton"]

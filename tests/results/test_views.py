@@ -115,6 +115,22 @@ def test_roofs_seen_beside_the_case_are_used(tmp_path: Path) -> None:
     assert (row["bound"], row["bound_s"]) == ("DRAM", BYTES / 1e8)
 
 
+TF32 = {"unit": "matrix", "a": "tfloat32", "b": "tfloat32"}
+
+
+def test_the_roof_of_a_product_in_tf32_is_that_of_tf32(tmp_path: Path) -> None:
+    device = make_device(
+        rates=(rate(1e11), rate(8e11, **TF32), rate(2e11, kind="datasheet"), rate(9e11, kind="datasheet", **TF32))
+    )
+    times = {"samples_s": blocks(0.002)}
+    exact, rounded = derive(tmp_path, times, {**times, "tf32": True, "implementation": "triton_tf32"}, device=device)
+    assert (exact["bound"], exact["bound_s"], exact["physical_bound_s"]) == ("vector float32", FLOP / 1e11, FLOP / 2e11)
+    assert (rounded["bound"], rounded["bound_s"]) == ("matrix tfloat32", FLOP / 8e11)
+    assert rounded["physical_bound_s"] == FLOP / 9e11
+    assert (exact["above_measured_roof"], rounded["above_measured_roof"]) == (True, False)
+    assert exact["flop"] == rounded["flop"]
+
+
 def test_without_measured_ceilings_there_is_no_fraction(tmp_path: Path) -> None:
     bare = make_device(rates=(), bandwidths=(bandwidth("DRAM", 2e10, kind="datasheet"),))
     (row,) = derive(tmp_path, device=bare)

@@ -13,6 +13,9 @@ from scipy.special import ndtri
 HIGHEST_RHO = 0.99
 """Corrected lag-1 correlations above this are cut: 500 blocks are then worth fewer than three."""
 
+BELIEVABLE = 20.0
+"""Effective blocks for which an autocorrelation time can be believed: from fewer it often comes out far too short."""
+
 
 def lag1_autocorrelation(values: ArrayLike) -> float:
     """Lag-1 sample autocorrelation; 0 for fewer than three or for equal values."""

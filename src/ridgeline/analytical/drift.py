@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from ridgeline.analytical.autocorrelation import integrated_time, mean_ranks
+from ridgeline.analytical.autocorrelation import BELIEVABLE, integrated_time, mean_ranks
 
 FEWEST = 12
 """Blocks from which a trend is looked for."""
@@ -33,7 +33,9 @@ def drift_per_block(values: NDArray[np.float64], ranks: NDArray[np.float64] | No
     """Slope of a linear drift, in units of the values per block; 0 where none is beyond doubt.
 
     The ranks are regressed on time, and the slope's standard error is inflated for the autocorrelation that is left in
-    the residuals, so that the slow wandering of a stationary series is not taken for a drift.
+    the residuals, so that the slow wandering of a stationary series is not taken for a drift. Where these are worth
+    fewer than ``BELIEVABLE`` independent blocks nothing is beyond doubt: 2.5 % of AR(1) series with rho = 0.9 had a
+    drift in 50 blocks, and most of their intervals missed the truth.
 
     Args:
         values: in the order of time.
@@ -54,7 +56,7 @@ def drift_per_block(values: NDArray[np.float64], ranks: NDArray[np.float64] | No
     if t < stdtrit(n - 2.0, 1.0 - DRIFT_ALPHA / 2.0):
         return 0.0  # not even among independent blocks
     inflation = integrated_time(residuals, detrended=True)
-    degrees = n / inflation - 2.0
-    if degrees < 1.0 or t < math.sqrt(inflation) * stdtrit(degrees, 1.0 - DRIFT_ALPHA / 2.0):
+    effective = n / inflation
+    if effective < BELIEVABLE or t < math.sqrt(inflation) * stdtrit(effective - 2.0, 1.0 - DRIFT_ALPHA / 2.0):
         return 0.0
     return slope_per_block(values)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -19,16 +21,21 @@ RETRY_S = (0.05, 0.15)
 
 
 @contextlib.contextmanager
-def held(units: Iterable[str]) -> Iterator[None]:
+def held(units: Iterable[str]) -> Iterator[Path]:
     """Hold the locks of all ``units``; say so when another run has to end first.
 
     They are taken all or none: a run that waits holds nothing, so that no order of wishes ends with two runs waiting
     for each other.
 
     Args:
-        units: hashes of cards and hosts.
+        units: hashes of cards and hosts; at least one.
+
+    Yields:
+        The path of a folder, not there yet, for what the processes of the run share. It is removed with the locks; what
+        a run left in it that was killed is removed before.
     """
-    locks = [FileLock(cache_folder() / f"placement-{unit}.lock") for unit in sorted(set(units))]
+    places = [cache_folder() / f"placement-{unit}" for unit in sorted(set(units))]
+    locks = [FileLock(f"{place}.lock") for place in places]
     tell_at = time.monotonic() + TELL_S
     while not _take_all(locks):
         if time.monotonic() >= tell_at:
@@ -36,8 +43,11 @@ def held(units: Iterable[str]) -> Iterator[None]:
             tell_at = float("inf")
         time.sleep(random.uniform(*RETRY_S))
     try:
-        yield
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
+        yield places[0]
     finally:
+        shutil.rmtree(places[0], ignore_errors=True)
         _release(locks)
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from ridgeline.analytical.operators import Collective
 from ridgeline.analytical.problem import Problem
 from ridgeline.analytical.quantities import digest
+from ridgeline.analytical.work import Work
 from ridgeline.bench.devices.unit import Unit, UnitError
 from ridgeline.bench.environment import package_versions
 from ridgeline.bench.sources import source_hash
@@ -61,6 +62,12 @@ class Case:
             },
             32,
         )
+
+    @property
+    def work(self) -> Work:
+        """What the implementation has to do: the problem's work, in the arithmetic that the implementation states."""
+        work = self.problem.expected_work()
+        return work.in_tfloat32() if self.implementation.tf32 else work
 
     @property
     def label(self) -> str:

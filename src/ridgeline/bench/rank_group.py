@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import selectors
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ridgeline.bench.supervisor import POLL_S, Outcome, Place, Supervisor
@@ -27,29 +24,25 @@ class RankGroup:
     Args:
         timeout_s: of a case.
         memory_limit_bytes: of all ranks of a case together.
+        folder: where ranks meet; made when they do, in a private folder that is there.
     """
 
-    def __init__(self, timeout_s: float, memory_limit_bytes: float) -> None:
+    def __init__(self, timeout_s: float, memory_limit_bytes: float, folder: Path) -> None:
         self._limits = timeout_s, memory_limit_bytes
         self._workers = [Supervisor(timeout_s, memory_limit_bytes)]
-        self._stack = contextlib.ExitStack()
-        self._folder: Path | None = None
+        self._folder = folder
         self._meetings = 0
 
     def __enter__(self) -> RankGroup:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.stop()
 
     def stop(self) -> None:
         """End all workers and everything they started."""
         for worker in self._workers:
             worker.stop()
-        self._stack.close()
-        self._folder = None
 
     def run(self, requests: Sequence[Mapping[str, Any]]) -> Outcome:
         """Run one case, ``requests[r]`` on rank r; the outcome is the leader's, or that of the rank that went wrong."""
@@ -65,10 +58,8 @@ class RankGroup:
         return self._run_all([{**request, "meeting": meeting} for request in requests])
 
     def _new_meeting(self) -> str:
-        """A file that is not there yet, in a private folder, for the ranks to meet at."""
-        if self._folder is None:
-            made = tempfile.TemporaryDirectory(prefix="ridgeline-ranks-", ignore_cleanup_errors=True)
-            self._folder = Path(self._stack.enter_context(made))
+        """A file that is not there yet, for the ranks to meet at."""
+        self._folder.mkdir(exist_ok=True)
         self._meetings += 1
         return str(self._folder / str(self._meetings))
 

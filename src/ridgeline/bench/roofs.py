@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from ridgeline.bench.devices.unit import Session, Unit
 
 SETTINGS = Settings(target_relative=0.05, budget_s=1.8, timeout_s=60.0, meter="none")
-"""36 cases of at least 1.8 s each where they need it, and their checks, end in under 90 s on two cores. A target of 3 %
-left 12 of them unstable, because the bandwidth of a shared machine moves by more than that within two seconds."""
-ALL_S = 72.0
-"""Time for all roofs together: those that meet their target early leave theirs to the others."""
+"""What a roof has at least, where all have the time that is usual. 36 cases of 1.8 s where they need it, and their
+checks, end in under 90 s on two cores. A target of 3 % left 12 of them unstable, because the bandwidth of a shared
+machine moves by more than that within two seconds."""
 CHECK_S = 0.5
 """What the checks of a roof take, about."""
 PRECISIONS = ("float64", "float32", "bfloat16", "int8")
@@ -52,15 +51,17 @@ def roof_cases(unit: Unit) -> list[Case]:
     ]
 
 
-def roof_settings(elapsed_s: float, left: int) -> Settings:
-    """Settings of the next roof.
+def roof_settings(all_s: float, elapsed_s: float, left: int) -> Settings:
+    """Settings of the next roof: those that meet their target early leave their time to the others.
 
     Args:
+        all_s: time for all roofs together.
         elapsed_s: since the first roof began.
         left: roofs that are still to be measured, with this one.
     """
-    share_s = (ALL_S - elapsed_s) / left - CHECK_S
-    return SETTINGS.model_copy(update={"budget_s": max(SETTINGS.budget_s, share_s)})
+    least_s = SETTINGS.budget_s * all_s / SETTINGS.roofs_s
+    share_s = (all_s - elapsed_s) / left - CHECK_S
+    return SETTINGS.model_copy(update={"budget_s": max(least_s, share_s)})
 
 
 def cpu_roofs(device: Device, threads: int, last_level_cache_bytes: float) -> list[RoofSpec]:
@@ -172,7 +173,7 @@ def probes_for(case: Case, device: Device, roof_records: Sequence[Measurement]) 
     threads = case.protocol.threads
     measured = device.select(("measured",), threads)
     level = device.level_for(case.problem.footprint_bytes(), case.protocol.cache, threads)
-    limits = bound(case.problem.expected_work(), measured, level.name)
+    limits = bound(case.work, measured, level.name)
     if limits is None:
         return []
     probes = []

@@ -106,11 +106,12 @@ class _Runner:
         sizes = {case.placement.ranks for case in (*self._plan.roofs, *self._plan.cases)}
         units = {member.unit for ranks in sizes for member in self._unit.members(ranks)}
         for process in range(self._plan.settings.processes):
-            with held(units), RankGroup(timeout_s, limit) as group:
+            with held(units) as folder, RankGroup(timeout_s, limit, folder) as group:
                 if process == 0:
                     began = time.monotonic()
                     for done, case in enumerate(self._plan.roofs):
-                        settings = roof_settings(time.monotonic() - began, len(self._plan.roofs) - done)
+                        elapsed_s, left = time.monotonic() - began, len(self._plan.roofs) - done
+                        settings = roof_settings(self._plan.settings.roofs_s, elapsed_s, left)
                         self._step(group, case, 0, settings)
                     self._take_roofs()
                 for case in self._plan.order(process):
@@ -158,6 +159,7 @@ class _Runner:
             implementation=case.implementation.name,
             problem=case.problem.to_dict(),
             problem_label=case.problem.label,
+            tf32=case.implementation.tf32,
             papers=case.papers,
             baseline=case.baseline,
             placement=case.placement,
@@ -208,10 +210,7 @@ class _Runner:
         clocks = [clock for block in fields["conditions"] if (clock := block["clock_mhz"])]
         if clocks:
             possible = raised_to_clock(possible, max(clocks))
-        work = case.problem.expected_work()
-        if case.implementation.tf32:
-            work = work.in_tfloat32()
-        physical = bound(work, possible, level.name)
+        physical = bound(case.work, possible, level.name)
         summary = summarise(_used(fields))
         longest_s = summary.high if summary.high is not None else max(max(block) for block in _used(fields))
         if physical is None or longest_s >= physical.seconds / IMPOSSIBLE_MARGIN:

@@ -13,9 +13,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ridgeline.bench.quads import Side
+from ridgeline.bench.channels import die_with_parent, take_channels
+
+if TYPE_CHECKING:
+    from ridgeline.bench.quads import Side
 
 QUIET_S = 2e-3
 """Pause before a leg: the threads of the other side's OpenMP spin for about a millisecond after their work."""
@@ -25,7 +28,7 @@ class OtherMaker:
     """Makes a side in another process.
 
     Args:
-        request: as for :class:`ridgeline.bench.contest.OwnMaker`, and ``with``, folders of kernels.
+        request: as for :class:`ridgeline.bench.makers.OwnMaker`, and ``with``, folders of kernels.
         implementation: name of the implementation.
         python_path: folder that holds the ``ridgeline`` package to use.
 
@@ -131,19 +134,17 @@ class _Server:
         return None
 
     def _open(self, request: Mapping[str, Any], implementation: str) -> None:
-        from ridgeline.bench.contest import OwnMaker, open_session
+        from ridgeline.bench.makers import OwnMaker, session_of
         from ridgeline.kernels.registry import load
 
         load([Path(folder) for folder in request["with"]])
-        self._maker = OwnMaker(request, implementation, open_session(request))
+        self._maker = OwnMaker(request, implementation, session_of(request))
 
 
 def main() -> None:
     """Answer messages until standard input closes."""
-    from ridgeline.bench import worker
-
-    messages, answers = worker._take_channels()
-    worker._die_with_parent(int(sys.argv[1]))
+    messages, answers = take_channels()
+    die_with_parent(int(sys.argv[1]))
     server = _Server()
     for line in messages:
         try:

@@ -6,15 +6,15 @@ its own. Standard output and input of the kernels are elsewhere: a kernel that p
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from ridgeline.bench.channels import die_with_parent, take_channels
 
 if TYPE_CHECKING:
     from ridgeline.analytical.problem import Problem
@@ -22,36 +22,17 @@ if TYPE_CHECKING:
     from ridgeline.bench.energy.meter import EnergyMeter, Work
     from ridgeline.workloads.suite import Settings
 
-PR_SET_PDEATHSIG = 1
-
 
 def main() -> None:
     """Serve requests until standard input closes."""
-    requests, events = _take_channels()
-    _die_with_parent(int(sys.argv[1]))
+    requests, events = take_channels()
+    die_with_parent(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends this process
     # On this signal the innermost frames go to standard error, also out of a call that never returns.
     faulthandler.register(signal.SIGUSR1, all_threads=False)
     runner = _Runner(events)
     for line in requests:
         runner.serve(json.loads(line))
-
-
-def _take_channels() -> tuple[TextIO, TextIO]:
-    requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(2, 1)
-    return requests, events
-
-
-def _die_with_parent(parent: int) -> None:
-    """Ask the kernel to end this process when its parent dies, also by ``kill -9``."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)  # it died before the request above was in place
 
 
 class _Runner:

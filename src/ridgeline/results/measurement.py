@@ -109,6 +109,8 @@ class Measurement(StoredRecord):
     """Implementation that this one is compared with; empty where the operator names none for this precision."""
     problem: dict[str, int | float | bool | str]
     problem_label: str
+    tf32: bool = False
+    """Whether float32 operands were rounded to TF32 before they were multiplied: its roof is then that of TF32."""
     papers: tuple[str, ...] = ()
     structure_figures: dict[str, float] = {}
     structure_digest: str = ""

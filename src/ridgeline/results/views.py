@@ -122,7 +122,7 @@ def _rows(store: Store, run: str | None) -> tuple[list[dict[str, Any]], list[Set
         if record.run_id not in roofs:
             roofs[record.run_id], problem = _load_roofs(store, record.run_id)
             set_aside += problem
-        derived.append(_derive(record, works, roofs[record.run_id]))
+        derived.append(_derive(record, works.of(record), roofs[record.run_id]))
     _compare(derived)
     join_counters(derived, all_counters(store) if derived else ())
     return derived, set_aside
@@ -141,15 +141,22 @@ class _Works:
     def __init__(self) -> None:
         self._known: dict[str, tuple[Problem, Work] | None] = {}
 
-    def of(self, record: Measurement, key: str) -> tuple[Problem, Work] | None:
+    def of(self, record: Measurement) -> tuple[Problem, Work] | None:
         """``None`` where this installation does not know the operator (a user's own) or its parameters."""
+        key = f"{record.tf32} {record.operator} {canonical_json(record.problem)}"
         if key not in self._known:
-            try:
-                problem = make_problem(record.operator, record.problem)
-                self._known[key] = problem, problem.expected_work()
-            except (ProblemError, TypeError, ValueError):
-                self._known[key] = None
+            self._known[key] = problem_and_work(record.operator, record.problem, record.tf32)
         return self._known[key]
+
+
+def problem_and_work(operator: str, parameters: Mapping[str, Any], tf32: bool) -> tuple[Problem, Work] | None:
+    """What a record computed, from its columns of the same names; ``None`` as for an operator of the user's own."""
+    try:
+        problem = make_problem(operator, dict(parameters))
+        work = problem.expected_work()
+    except (ProblemError, TypeError, ValueError):
+        return None
+    return problem, work.in_tfloat32() if tf32 else work
 
 
 class _Roofs:
@@ -198,7 +205,7 @@ def _as_seen(ceiling: _Ceiling, values: tuple[float, ...]) -> _Ceiling:
     )
 
 
-def _derive(record: Measurement, works: _Works, roofs: _Roofs) -> dict[str, Any]:
+def _derive(record: Measurement, known: tuple[Problem, Work] | None, roofs: _Roofs) -> dict[str, Any]:
     row: dict[str, Any] = {
         **record.model_dump(mode="json"),
         "device": record.placement.device,
@@ -208,7 +215,6 @@ def _derive(record: Measurement, works: _Works, roofs: _Roofs) -> dict[str, Any]
         "cache": record.protocol.cache,
         **dict.fromkeys((*NUMBERS, *NAMES)),
     }
-    known = works.of(record, record.operator + canonical_json(record.problem))
     row["clock_mhz"] = _clock_mhz(record)
     if known is not None:
         work = known[1]

@@ -41,6 +41,8 @@ class Settings(BaseModel):
     """Energy meter: `auto`, `none`, `nvml`, `rapl`, `zeus` or `replay:FILE`."""
     energy_budget_s: float = Field(default=10.0, gt=0.0)
     """Seconds of energy windows of a case, where there is a meter."""
+    roofs_s: float = Field(default=72.0, gt=0.0)
+    """Seconds for all roofs together, where they are measured first. Less leaves more of them noisy."""
     processes: int = Field(default=1, ge=1)
     """Fresh processes in which every case is measured."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ridgeline.bench.devices import choose, cuda, cuda_probe
 from ridgeline.bench.devices.choose import choose_unit, open_session
@@ -118,6 +119,16 @@ def test_what_cannot_be_captured_is_launched() -> None:
     run(17)
     assert card.asked == [17]
     assert card.waited == 1, "an error of the capture is not left for the next launch"
+
+
+def test_float32_is_float32_whatever_the_case_before_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    session = CudaSession(torch, None, SimpleNamespace(forget=lambda: None), NotWatched("a test"))  # type: ignore[arg-type]
+    torch.set_float32_matmul_precision("high")
+    session.use(1)
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_each_rank_has_a_card_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,8 +121,10 @@ class CudaSession(Session):
     def use(self, threads: int, rank: int = 0) -> None:
         """Give back what the last case left in torch's cache, and begin to count memory.
 
-        One thread enqueues; the host's other ones compute references between the blocks.
+        One thread enqueues; the host's other ones compute references between the blocks. torch multiplies float32 as
+        float32 (some containers' environment says TF32), unless the implementation asks for TF32, which it then states.
         """
+        self._torch.set_float32_matmul_precision("highest")
         self.timer.forget()
         self._torch.set_num_threads(max(threads, len(os.sched_getaffinity(0))))
         gc.collect()

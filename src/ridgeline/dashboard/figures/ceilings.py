@@ -11,11 +11,10 @@ import plotly.graph_objects as go
 
 from ridgeline.analytical.ceilings import PHYSICAL, Bandwidth, Ceiling, Rate
 from ridgeline.analytical.device import Device
-from ridgeline.analytical.operators import make_problem
-from ridgeline.analytical.problem import ProblemError
 from ridgeline.analytical.work import RateKey
 from ridgeline.dashboard.figures import look
 from ridgeline.dashboard.quantity_text import engineering, plain, with_interval
+from ridgeline.results.views import problem_and_work
 
 
 @dataclass(frozen=True)
@@ -38,13 +37,14 @@ def used_keys(frame: pd.DataFrame) -> set[RateKey]:
     Special functions are left out: they are no part of a case's FLOP, so their ceiling has no place on that axis.
     """
     keys: set[RateKey] = set()
-    problems = {(op, tuple(sorted(p.items()))) for op, p in zip(frame["operator"], frame["problem"], strict=True)}
-    for operator, parameters in problems:
-        try:
-            operations = make_problem(operator, dict(parameters)).expected_work().operations
-        except (ProblemError, TypeError):
-            continue  # an operator of a newer Ridgeline: its points are drawn, its arithmetic is unknown
-        keys.update(key for key in operations if key.unit != "special")
+    columns = (frame[name] for name in ("operator", "problem", "tf32"))
+    for operator, parameters, tf32 in {
+        (op, tuple(sorted(p.items())), tf32) for op, p, tf32 in zip(*columns, strict=True)
+    }:
+        # Of an operator of a newer Ridgeline the points are drawn, its arithmetic is unknown.
+        known = problem_and_work(operator, dict(parameters), bool(tf32))
+        if known is not None:
+            keys.update(key for key in known[1].operations if key.unit != "special")
     return keys
 
 

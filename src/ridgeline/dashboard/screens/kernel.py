@@ -8,8 +8,6 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from ridgeline.analytical.operators import make_problem
-from ridgeline.analytical.problem import ProblemError
 from ridgeline.analytical.roofline import Term, bound
 from ridgeline.dashboard import data, energy, kinds, processes, profiles, selection, tables
 from ridgeline.dashboard.figures.against_roof import against_roof, steps_of
@@ -24,6 +22,7 @@ from ridgeline.dashboard.quantity_text import (
     percent_interval,
     with_interval,
 )
+from ridgeline.results.views import problem_and_work
 
 
 def protocol_text(row: Any) -> str:
@@ -59,11 +58,10 @@ def terms_of(view: data.RunView, row: pd.Series) -> tuple[Term, ...]:
     """What each measured ceiling of the run asks for; empty where work or ceilings are unknown."""
     if view.device is None or not isinstance(row["level"], str):
         return ()
-    try:
-        work = make_problem(row["operator"], row["problem"]).expected_work()
-    except (ProblemError, TypeError):
+    known = problem_and_work(row["operator"], row["problem"], bool(row["tf32"]))
+    if known is None:
         return ()
-    found = bound(work, view.device.select(["measured"], int(row["threads"])), row["level"])
+    found = bound(known[1], view.device.select(["measured"], int(row["threads"])), row["level"])
     return found.terms if found else ()
 
 
