@@ -77,8 +77,11 @@ def _run_app() -> None:
 
 def _refusals() -> tuple[type[Exception], ...]:
     """Errors that are about the input: their text is the one line to show."""
+    from ridgeline.analytical.audit_table import AuditError
     from ridgeline.analytical.catalogue import DeviceError
+    from ridgeline.analytical.limits import LimitError
     from ridgeline.analytical.problem import ProblemError
+    from ridgeline.analytical.sweep_scenario import SweepError
     from ridgeline.bench.devices.unit import UnitError
     from ridgeline.bench.energy.source import MeterError
     from ridgeline.kernels.registry import RegistryError
@@ -88,14 +91,17 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ridgeline.workloads.suite import SuiteError
 
     return (
+        AuditError,
         ComparisonError,
         DeviceError,
+        LimitError,
         MeterError,
         ProblemError,
         RecordError,
         RegistryError,
         StoreError,
         SuiteError,
+        SweepError,
         UnitError,
     )
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import typer
 
+from ridgeline.bench.model_audit_command import audit
+from ridgeline.bench.model_sweep_command import sweep
+
 model_app = typer.Typer(
     help="What hardware could do: tables, idealized runtimes, sweeps, scorecards, audits.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+model_app.command()(audit)
+model_app.command()(sweep)

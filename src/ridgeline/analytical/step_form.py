@@ -1,0 +1,199 @@
+"""A whole model's step as a short table of polynomials, so that millions of points cost little more than reading them.
+
+The counts of nearly every operation are polynomials of the point (sequences, q_length, kv_length): a product of ``T``
+tokens has ``2 T n k`` operations and ``c + d T`` bytes. This module finds those polynomials by asking the operations'
+own formulas at a few small points, where the finite differences are exact in float64, and checks them against the
+formulas on rows of the sweep. No formula is written a second time, and an operation that is no polynomial (a router's
+distinct experts, a window that only some rows reach) is left to its formula, row by row.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ridgeline.analytical.work import RateKey, Work
+
+AGREEMENT = 1e-12
+"""Largest relative difference between an operation's formula and its polynomial on the rows that are checked."""
+CHECKED_ROWS = 64
+
+
+class Counted(Protocol):
+    """An operation of a step: its work, done ``count`` times."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def work(self) -> Work: ...
+    @property
+    def count(self) -> Any: ...
+
+
+OperationsOf = Callable[[Any, Any, Any], Sequence[Counted]]
+"""The operations of one step for columns of sequences, query lengths and key lengths."""
+MemoryBytesOf = Callable[[Any, Any, Any], Any]
+"""Bytes that one device must hold, for the same columns."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of a step: float64 columns of one length."""
+
+    sequences: Any
+    q_length: Any
+    kv_length: Any
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    @property
+    def columns(self) -> tuple[Any, Any, Any]:
+        """The three columns in order."""
+        return self.sequences, self.q_length, self.kv_length
+
+    def rows(self, which: Any) -> Points:
+        """Some of the points: a slice or an index column."""
+        return Points(*(column[which] for column in self.columns))
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Monomials sequences^a q_length^b kv_length^c that the counts are sums of."""
+
+    exponents: tuple[tuple[int, int, int], ...]
+    nodes: Points
+    """Where the formulas are asked; row-major over the three variables' nodes."""
+    inverse: tuple[Any, Any, Any]
+    """Inverse Vandermonde matrix of each variable's nodes."""
+
+    def monomials(self, points: Points) -> Any:
+        """float64 [monomials, points]."""
+        return monomials(self.exponents, points)
+
+    def coefficients(self, values: Any) -> Any:
+        """Coefficients, float64 [monomials], of the polynomial through ``values`` at the nodes."""
+        a, b, c = self.inverse
+        grid = np.broadcast_to(values, (len(self.nodes),)).reshape(len(a), len(b), len(c))
+        return np.einsum("ai,bj,ck,ijk->abc", a, b, c, grid).reshape(-1)
+
+
+def monomials(exponents: Sequence[Sequence[int]], points: Points) -> Any:
+    """sequences^a q_length^b kv_length^c of every (a, b, c): float64 [monomials, points]."""
+    out = np.ones((len(exponents), len(points)))
+    for row, powers in zip(out, exponents, strict=True):
+        for column, power in zip(points.columns, powers, strict=True):
+            for _ in range(power):
+                row *= column
+    return out
+
+
+def basis_for(points: Points, at_rows: bool = False) -> Basis:
+    """The basis that fits ``points``: linear in sequences, quadratic in q_length, linear in kv_length.
+
+    A variable that is the same in all rows is a constant of the basis; where every query is also a key (q_length =
+    kv_length in all rows) kv_length follows q_length. Nodes are 1, 2, 3, where finite differences of counts are exact;
+    ``at_rows`` puts them at the smallest values of the rows, for formulas that are different there.
+    """
+    tied = bool(np.array_equal(points.q_length, points.kv_length))
+    nodes = []
+    for column, degree in zip(points.columns, (1, 2, 0 if tied else 1), strict=True):
+        low = float(np.min(column))
+        if low == float(np.max(column)):
+            nodes.append(np.array([low]))
+        else:
+            nodes.append((low if at_rows else 1.0) + np.arange(degree + 1.0))
+    if not tied and len(nodes[2]) > 1:
+        # Causal masks are aligned to the last key: a query without a key follows another formula.
+        nodes[2] = np.maximum(nodes[2][0], nodes[1][-1]) + np.arange(2.0)
+    grid = [column.reshape(-1) for column in np.meshgrid(*nodes, indexing="ij")]
+    at = Points(grid[0], grid[1], grid[1] if tied else grid[2])
+    inverse = tuple(np.linalg.inv(np.vander(each, increasing=True)) for each in nodes)
+    exponents = tuple(itertools.product(*(range(len(each)) for each in nodes)))
+    return Basis(exponents, at, _exact(inverse))
+
+
+@dataclass(frozen=True)
+class OperationForm:
+    """Counts of one operation, all its repetitions together, as coefficients over a basis."""
+
+    name: str
+    operations: Mapping[RateKey, Any]
+    bytes: Any
+    link_bytes: Any
+    launches: Any
+
+
+@dataclass(frozen=True)
+class StepForm:
+    """A step of a model on a layout, for the points of one sweep; it knows no device."""
+
+    basis: Basis
+    forms: tuple[OperationForm, ...]
+    opaque: tuple[int, ...]
+    """Positions of the operations that are no polynomials."""
+    operations_of: OperationsOf
+    memory: Any
+    """Coefficients of the bytes that one device must hold; ``None`` where they are no polynomial."""
+    memory_bytes_of: MemoryBytesOf
+
+
+def step_form(operations_of: OperationsOf, memory_bytes_of: MemoryBytesOf, points: Points) -> StepForm:
+    """Find the polynomials of a step's counts, and check them on rows of ``points``."""
+    checked = points.rows(_rows_to_check(points))
+    truth, held = operations_of(*checked.columns), memory_bytes_of(*checked.columns)
+    forms: dict[int, OperationForm] = {}
+    opaque = tuple(range(len(truth)))
+    memory = None
+    for basis in (basis_for(points), basis_for(points, at_rows=True)):
+        if opaque:
+            at_nodes, monomials = operations_of(*basis.nodes.columns), basis.monomials(checked)
+            found = {i: _form(at_nodes[i], basis) for i in opaque}
+            forms |= {i: form for i, form in found.items() if _agrees(form, truth[i], monomials)}
+            opaque = tuple(i for i in opaque if i not in forms)
+        if memory is None:
+            candidate = basis.coefficients(memory_bytes_of(*basis.nodes.columns))
+            memory = candidate if _equal(candidate @ basis.monomials(checked), held) else None
+    ordered = tuple(forms[i] for i in sorted(forms))
+    return StepForm(basis, ordered, opaque, operations_of, memory, memory_bytes_of)
+
+
+def _form(operation: Counted, basis: Basis) -> OperationForm:
+    work = operation.work * operation.count
+    return OperationForm(
+        operation.name,
+        {key: basis.coefficients(count) for key, count in work.operations.items()},
+        basis.coefficients(work.bytes),
+        basis.coefficients(work.link_bytes),
+        basis.coefficients(work.launches),
+    )
+
+
+def _agrees(form: OperationForm, operation: Counted, monomials: Any) -> bool:
+    work = operation.work * operation.count
+    pairs = [(form.operations[key], count) for key, count in work.operations.items()]
+    pairs += [(form.bytes, work.bytes), (form.link_bytes, work.link_bytes), (form.launches, work.launches)]
+    return all(_equal(coefficients @ monomials, truth) for coefficients, truth in pairs)
+
+
+def _equal(found: Any, truth: Any) -> bool:
+    return bool(np.allclose(found, np.asarray(truth, dtype=np.float64), rtol=AGREEMENT, atol=0.0))
+
+
+def _rows_to_check(points: Points) -> Any:
+    """Rows where each column, and the products that counts are made of, are smallest and largest; and some others."""
+    b, q, kv = points.columns
+    measures = (b, q, kv, b * q, b * kv, b * q * kv, kv - q)
+    extreme = [pick(measure) for measure in measures for pick in (np.argmin, np.argmax)]
+    others = np.random.default_rng(0).integers(0, len(points), CHECKED_ROWS)
+    return np.unique(np.concatenate([np.array(extreme, dtype=np.int64), others]))
+
+
+def _exact(matrices: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """Inverse Vandermonde matrices of consecutive whole numbers hold halves only: take off the rounding of the solver."""
+    a, b, c = (np.round(2.0 * matrix) / 2.0 for matrix in matrices)
+    return a, b, c
