@@ -112,14 +112,17 @@ def bound_s(work: Work, device: Device) -> Any:
     return limits(work, device, end="high").overlapped_s
 
 
-def explanations(work_of: WorkOf, precision: str, device: Device) -> dict[str, Any]:
+def explanations(
+    work_of: WorkOf, precision: str, device: Device, others: Mapping[str, Work] | None = None
+) -> dict[str, Any]:
     """Bounds that would hold if a row's label were wrong in one way, likeliest first: cause to seconds.
 
-    Operands in the last-level cache as far as they fit; structured sparsity; then each narrower precision whose
-    products the device has a rate for, the widest first (with operands in cache: a label is rarely wrong alone).
+    Operands in the last-level cache as far as they fit; the causes of ``others`` with the work that each would mean;
+    structured sparsity; then each narrower precision whose products the device has a rate for, the widest first. All
+    but the first let the operands be in the cache, too: a label is rarely wrong alone.
     """
     found = {IN_CACHE: limits(work_of(precision), device, cache="warm", end="high").overlapped_s}
-    candidates = {SPARSE: _sparse(work_of(precision))}
+    candidates = {**(others or {}), SPARSE: _sparse(work_of(precision))}
     for other in _narrower(precision, device):
         candidates[f"wrong precision: possible in {other}"] = (
             work_of(precision).in_tfloat32() if other == "tfloat32" else work_of(other)

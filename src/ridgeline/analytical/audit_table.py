@@ -260,11 +260,12 @@ def _judged(
     def work_of(other: str) -> Work:
         return kind.work(columns, other)
 
-    bounds = audit.bound_s(work_of(precision), device)
-    explained = audit.explanations(work_of, precision, device)
+    others = {}
     if "causal" in columns and np.any(columns["causal"] == 0.0):
-        masked = kind.work({**columns, "causal": np.ones_like(columns["causal"])}, precision)
-        explained["wrong label: possible with a causal mask"] = audit.bound_s(masked, device)
+        masked = {**columns, "causal": np.ones_like(columns["causal"])}
+        others["wrong label: possible with a causal mask"] = kind.work(masked, precision)
+    bounds = audit.bound_s(work_of(precision), device)
+    explained = audit.explanations(work_of, precision, device, others)
     return bounds, audit.judge(measured_s, bounds, sizes=sizes, explanations=explained)
 
 

@@ -3,8 +3,9 @@
 The counts of nearly every operation are polynomials of the point (sequences, q_length, kv_length): a product of ``T``
 tokens has ``2 T n k`` operations and ``c + d T`` bytes. This module finds those polynomials by asking the operations'
 own formulas at a few small points, where the finite differences are exact in float64, and checks them against the
-formulas on rows of the sweep. No formula is written a second time, and an operation that is no polynomial (a router's
-distinct experts, a window that only some rows reach) is left to its formula, row by row.
+formulas on rows of the sweep. No formula is written a second time, and an operation that is no polynomial (a
+window that only some rows reach) is left to its formula, row by row. One more family has a monomial of its own: how
+many different rows of N are drawn, N (1 - (1 - k/N)^T), is a "decay" (1 - k/N)^T beside constants.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from ridgeline.analytical.work import RateKey, Work
 
 AGREEMENT = 1e-12
 """Largest relative difference between an operation's formula and its polynomial on the rows that are checked."""
+DECAY_AGREEMENT = 1e-9
+"""The same for a decay. Where few of many rows are drawn, N (1 - (1 - 1/N)^T) itself is only good to eleven digits."""
 CHECKED_ROWS = 64
 
 
@@ -66,6 +69,8 @@ class Basis:
     """Monomials sequences^a q_length^b kv_length^c that the counts are sums of."""
 
     exponents: tuple[tuple[int, int, int], ...]
+    decays: tuple[float, ...]
+    """Further monomials decay^(sequences q_length)."""
     nodes: Points
     """Where the formulas are asked; row-major over the three variables' nodes."""
     inverse: tuple[Any, Any, Any]
@@ -73,26 +78,46 @@ class Basis:
 
     def monomials(self, points: Points) -> Any:
         """float64 [monomials, points]."""
-        return monomials(self.exponents, points)
+        return monomials(self.exponents, self.decays, points)
 
     def coefficients(self, values: Any) -> Any:
         """Coefficients, float64 [monomials], of the polynomial through ``values`` at the nodes."""
         a, b, c = self.inverse
         grid = np.broadcast_to(values, (len(self.nodes),)).reshape(len(a), len(b), len(c))
-        return np.einsum("ai,bj,ck,ijk->abc", a, b, c, grid).reshape(-1)
+        polynomial = np.einsum("ai,bj,ck,ijk->abc", a, b, c, grid).reshape(-1)
+        return np.concatenate([polynomial, np.zeros(len(self.decays))])
+
+    def with_decays(self, values: Any, rows: Any) -> Any:
+        """Coefficients of the sum of a constant, sequences, tokens and decays that fits ``values`` best.
+
+        Args:
+            values: positive, one for each row.
+            rows: monomials, float64 [monomials, rows].
+        """
+        tokens = (1, 1, 0) if (1, 1, 0) in self.exponents else (1, 0, 0)
+        wanted = [i for i, e in enumerate(self.exponents) if e in ((0, 0, 0), (1, 0, 0), tokens)]
+        wanted += range(len(self.exponents), len(rows))
+        truth = np.broadcast_to(values, rows.shape[1:])
+        scale = np.max(rows[wanted], axis=1)
+        relative = rows[wanted] / scale[:, None] / truth
+        found = np.zeros(len(rows))
+        found[wanted] = np.linalg.lstsq(relative.T, np.ones(len(truth)))[0] / scale
+        return found
 
 
-def monomials(exponents: Sequence[Sequence[int]], points: Points) -> Any:
-    """sequences^a q_length^b kv_length^c of every (a, b, c): float64 [monomials, points]."""
-    out = np.ones((len(exponents), len(points)))
-    for row, powers in zip(out, exponents, strict=True):
+def monomials(exponents: Sequence[Sequence[int]], decays: Sequence[float], points: Points) -> Any:
+    """sequences^a q_length^b kv_length^c of every (a, b, c), then the decays: float64 [monomials, points]."""
+    out = np.ones((len(exponents) + len(decays), len(points)))
+    for row, decay in zip(out[len(exponents) :], decays, strict=True):
+        np.power(decay, points.sequences * points.q_length, out=row)
+    for row, powers in zip(out, exponents, strict=False):
         for column, power in zip(points.columns, powers, strict=True):
             for _ in range(power):
                 row *= column
     return out
 
 
-def basis_for(points: Points, at_rows: bool = False) -> Basis:
+def basis_for(points: Points, decays: Sequence[float] = (), at_rows: bool = False) -> Basis:
     """The basis that fits ``points``: linear in sequences, quadratic in q_length, linear in kv_length.
 
     A variable that is the same in all rows is a constant of the basis; where every query is also a key (q_length =
@@ -114,7 +139,7 @@ def basis_for(points: Points, at_rows: bool = False) -> Basis:
     at = Points(grid[0], grid[1], grid[1] if tied else grid[2])
     inverse = tuple(np.linalg.inv(np.vander(each, increasing=True)) for each in nodes)
     exponents = tuple(itertools.product(*(range(len(each)) for each in nodes)))
-    return Basis(exponents, at, _exact(inverse))
+    return Basis(exponents, tuple(decays), at, _exact(inverse))
 
 
 @dataclass(frozen=True)
@@ -142,46 +167,74 @@ class StepForm:
     memory_bytes_of: MemoryBytesOf
 
 
-def step_form(operations_of: OperationsOf, memory_bytes_of: MemoryBytesOf, points: Points) -> StepForm:
-    """Find the polynomials of a step's counts, and check them on rows of ``points``."""
+def decay(population: float, drawn: float = 1.0) -> float:
+    """The decay of how many of ``population`` are among ``drawn`` for each token: vocabulary rows, distinct experts."""
+    return 1.0 - drawn / population
+
+
+def step_form(
+    operations_of: OperationsOf, memory_bytes_of: MemoryBytesOf, points: Points, decays: Sequence[float] = ()
+) -> StepForm:
+    """Find the polynomials of a step's counts, and check them on rows of ``points``.
+
+    Args:
+        decays: decays that counts of this model may hold (:func:`decay`).
+    """
     checked = points.rows(_rows_to_check(points))
     truth, held = operations_of(*checked.columns), memory_bytes_of(*checked.columns)
     forms: dict[int, OperationForm] = {}
     opaque = tuple(range(len(truth)))
     memory = None
-    for basis in (basis_for(points), basis_for(points, at_rows=True)):
+    for basis in (basis_for(points, decays), basis_for(points, decays, at_rows=True)):
         if opaque:
-            at_nodes, monomials = operations_of(*basis.nodes.columns), basis.monomials(checked)
+            at_nodes, rows = operations_of(*basis.nodes.columns), basis.monomials(checked)
             found = {i: _form(at_nodes[i], basis) for i in opaque}
-            forms |= {i: form for i, form in found.items() if _agrees(form, truth[i], monomials)}
+            forms |= {i: form for i, form in found.items() if _agrees(form, truth[i], rows)}
             opaque = tuple(i for i in opaque if i not in forms)
         if memory is None:
             candidate = basis.coefficients(memory_bytes_of(*basis.nodes.columns))
             memory = candidate if _equal(candidate @ basis.monomials(checked), held) else None
+    if opaque and decays:
+        rows = basis.monomials(checked)
+        found = {i: _form_with_decays(truth[i], basis, rows) for i in opaque}
+        forms |= {i: form for i, form in found.items() if _agrees(form, truth[i], rows, DECAY_AGREEMENT)}
+        opaque = tuple(i for i in opaque if i not in forms)
     ordered = tuple(forms[i] for i in sorted(forms))
     return StepForm(basis, ordered, opaque, operations_of, memory, memory_bytes_of)
 
 
 def _form(operation: Counted, basis: Basis) -> OperationForm:
+    return _counts(operation, basis.coefficients)
+
+
+def _form_with_decays(operation: Counted, basis: Basis, rows: Any) -> OperationForm:
+    def fitted(count: Any) -> Any:
+        zero = not np.any(count)
+        return np.zeros(len(rows)) if zero else basis.with_decays(count, rows)
+
+    return _counts(operation, fitted)
+
+
+def _counts(operation: Counted, coefficients: Callable[[Any], Any]) -> OperationForm:
     work = operation.work * operation.count
     return OperationForm(
         operation.name,
-        {key: basis.coefficients(count) for key, count in work.operations.items()},
-        basis.coefficients(work.bytes),
-        basis.coefficients(work.link_bytes),
-        basis.coefficients(work.launches),
+        {key: coefficients(count) for key, count in work.operations.items()},
+        coefficients(work.bytes),
+        coefficients(work.link_bytes),
+        coefficients(work.launches),
     )
 
 
-def _agrees(form: OperationForm, operation: Counted, monomials: Any) -> bool:
+def _agrees(form: OperationForm, operation: Counted, rows: Any, tolerance: float = AGREEMENT) -> bool:
     work = operation.work * operation.count
     pairs = [(form.operations[key], count) for key, count in work.operations.items()]
     pairs += [(form.bytes, work.bytes), (form.link_bytes, work.link_bytes), (form.launches, work.launches)]
-    return all(_equal(coefficients @ monomials, truth) for coefficients, truth in pairs)
+    return all(_equal(coefficients @ rows, truth, tolerance) for coefficients, truth in pairs)
 
 
-def _equal(found: Any, truth: Any) -> bool:
-    return bool(np.allclose(found, np.asarray(truth, dtype=np.float64), rtol=AGREEMENT, atol=0.0))
+def _equal(found: Any, truth: Any, tolerance: float = AGREEMENT) -> bool:
+    return bool(np.allclose(found, np.asarray(truth, dtype=np.float64), rtol=tolerance, atol=0.0))
 
 
 def _rows_to_check(points: Points) -> Any:

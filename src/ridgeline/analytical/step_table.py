@@ -39,9 +39,11 @@ class Table:
     """
 
     exponents: Any
-    """int64 [monomials, 3]."""
+    """int64 [monomials, 3]: powers of sequences, q_length, kv_length."""
+    decays: Any
+    """float64 [decays]: further monomials."""
     lines: Any
-    """float64 [lines, monomials]."""
+    """float64 [lines, monomials and decays]."""
     layers: tuple[int, ...]
     """Lines in each layer."""
     selector: Any
@@ -145,11 +147,11 @@ def evaluate(table: Table, points: Points, engine: Engine = "auto") -> Any:
         group_of = np.concatenate([np.arange(size) for size in table.layers])
         columns = [np.ascontiguousarray(column, dtype=np.float64) for column in points.columns]
         output_of = np.argmax(table.selector, axis=0)
-        _numba_kernel()(table.exponents, table.lines, group_of, table.layers[0], output_of, *columns, out)
+        _numba_kernel()(table.exponents, table.decays, table.lines, group_of, table.layers[0], output_of, *columns, out)
         return out
     for start in range(0, len(points), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
-        _evaluate_chunk(table, monomials(table.exponents, points.rows(rows)), out[:, rows])
+        _evaluate_chunk(table, monomials(table.exponents, table.decays, points.rows(rows)), out[:, rows])
     return out
 
 
@@ -158,14 +160,23 @@ def numba_installed() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def _evaluate_chunk(table: Table, monomial_rows: Any, out: Any) -> None:
-    values = table.lines @ monomial_rows
+def _evaluate_chunk(table: Table, rows: Any, out: Any) -> None:
+    """Few passes over rows in the cache. No BLAS: it would spread so small a product over all threads."""
+    values = np.empty((len(table.lines), rows.shape[1]))
+    term = np.empty(rows.shape[1])
+    for line, value in zip(table.lines, values, strict=True):
+        used = np.flatnonzero(line)
+        np.multiply(rows[used[0]], line[used[0]], out=value) if len(used) else value.fill(0.0)
+        for k in used[1:]:
+            np.multiply(rows[k], line[k], out=term)
+            value += term
     start = table.layers[0]
     longest = values[:start]
     for size in table.layers[1:]:
         np.maximum(longest[:size], values[start : start + size], out=longest[:size])
         start += size
-    np.matmul(table.selector, longest, out=out)
+    for total, groups in zip(out, table.selector, strict=True):
+        np.sum(longest[groups != 0.0], axis=0, out=total)
 
 
 @functools.cache
@@ -174,16 +185,26 @@ def _numba_kernel() -> Callable[..., None]:
     import numba
 
     def evaluate_rows(
-        exponents: Any, lines: Any, group_of: Any, groups: int, output_of: Any, b: Any, q: Any, kv: Any, out: Any
+        exponents: Any,
+        decays: Any,
+        lines: Any,
+        group_of: Any,
+        groups: int,
+        output_of: Any,
+        b: Any,
+        q: Any,
+        kv: Any,
+        out: Any,
     ) -> None:
-        rows, size = len(b), BLOCK_ROWS
-        for block in numba.prange((rows + size - 1) // size):
+        # Loops, not array expressions: each of those would become a parallel region of its own, slow to compile.
+        size, polynomial, terms = BLOCK_ROWS, len(exponents), lines.shape[1]
+        for block in numba.prange((len(b) + size - 1) // size):
             first = block * size
-            n = min(size, rows - first)
-            powers = np.ones((len(exponents), size))
+            n = min(size, len(b) - first)
+            powers = np.empty((terms, size))
             longest = np.empty((groups, size))
             value = np.empty(size)
-            for k in range(len(exponents)):
+            for k in range(polynomial):
                 for r in range(n):
                     power = 1.0
                     for _ in range(exponents[k, 0]):
@@ -193,21 +214,20 @@ def _numba_kernel() -> Callable[..., None]:
                     for _ in range(exponents[k, 2]):
                         power *= kv[first + r]
                     powers[k, r] = power
+            for k in range(polynomial, terms):
+                for r in range(n):
+                    powers[k, r] = decays[k - polynomial] ** (b[first + r] * q[first + r])
             for line in range(len(lines)):
                 for r in range(n):
                     value[r] = 0.0
-                for k in range(len(exponents)):
+                for k in range(terms):
                     c = lines[line, k]
                     if c != 0.0:
                         for r in range(n):
                             value[r] += c * powers[k, r]
                 group = group_of[line]
-                if line < groups:
-                    for r in range(n):
-                        longest[group, r] = value[r]
-                else:
-                    for r in range(n):
-                        longest[group, r] = max(longest[group, r], value[r])
+                for r in range(n):
+                    longest[group, r] = value[r] if line < groups else max(longest[group, r], value[r])
             for output in range(len(out)):
                 for r in range(n):
                     out[output, first + r] = 0.0
@@ -277,4 +297,9 @@ def _table(form: StepForm, outputs: Sequence[Sequence[Sequence[Line]]]) -> Table
     for column, (_, output) in enumerate(groups):
         selector[output, column] = 1.0
     lines = np.array([line for layer in layers for line in layer])
-    return Table(np.array(form.basis.exponents), lines, tuple(map(len, layers)), selector)
+    used = np.any(lines != 0.0, axis=0)
+    exponents, decays = np.array(form.basis.exponents), np.array(form.basis.decays)
+    polynomial = used[: len(exponents)]
+    return Table(
+        exponents[polynomial], decays[used[len(exponents) :]], lines[:, used], tuple(map(len, layers)), selector
+    )
