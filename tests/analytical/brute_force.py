@@ -86,6 +86,13 @@ def counted_flop(function: Callable[[], Any]) -> int:
     return int(counter.get_total_flops())
 
 
+def shaped(*shape: int) -> Any:
+    """A float32 tensor without memory: torch counts what is done to it, and does nothing."""
+    import torch
+
+    return torch.empty(shape, device="meta")
+
+
 Formula = Callable[..., Work]
 
 

@@ -70,9 +70,7 @@ def scaled(device: Device, factor: float) -> Device:
         names = ("low_per_s", "value_per_s", "high_per_s")
         return dataclasses.replace(ceiling, **{name: getattr(ceiling, name) * factor for name in names})
 
-    return dataclasses.replace(
-        device, rates=tuple(map(up, device.rates)), bandwidths=tuple(map(up, device.bandwidths))
-    )
+    return dataclasses.replace(device, rates=tuple(map(up, device.rates)), bandwidths=tuple(map(up, device.bandwidths)))
 
 
 def work(matrix: Any = 0.0, vector: Any = 0.0, moved: Any = 0.0, **options: Any) -> Work:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from brute_force import Tally, assert_columns_agree, assert_grows, assert_same, counted_flop, counts
+from brute_force import Tally, assert_columns_agree, assert_grows, assert_same, counted_flop, counts, shaped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,13 +57,13 @@ def visible(q_length: int, kv_length: int, causal: bool, window: int | None) -> 
 # Attention
 
 
-@pytest.mark.parametrize(("q_length", "kv_length"), list(itertools.product(range(1, 7), repeat=2)))
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("window", [None, 1, 2, 3, 5, 9])
-def test_pairs_and_keys_are_those_of_the_mask(q_length: int, kv_length: int, causal: bool, window: int | None) -> None:
-    pairs = visible(q_length, kv_length, causal, window)
-    assert attention_pairs(q_length, kv_length, causal, window) == len(pairs)
-    assert attended_keys(q_length, kv_length, window) == len({s for _, s in pairs})
+def test_pairs_and_keys_are_those_of_the_mask(causal: bool, window: int | None) -> None:
+    for q_length, kv_length in itertools.product(range(1, 7), repeat=2):
+        pairs = visible(q_length, kv_length, causal, window)
+        assert attention_pairs(q_length, kv_length, causal, window) == len(pairs), (q_length, kv_length)
+        assert attended_keys(q_length, kv_length, window) == len({s for _, s in pairs}), (q_length, kv_length)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -196,14 +196,14 @@ def test_mla_projections_by_brute_force(absorbed: bool) -> None:
     assert_same(work, tally, launches=2 if absorbed else 1)
 
 
-@given(st.integers(1, 8), st.integers(1, 8), st.integers(1, 30))
+@pytest.mark.parametrize(("batch", "heads", "kv_length"), [(1, 1, 1), (3, 5, 30)])
 def test_both_ways_of_mla_do_what_torch_counts(batch: int, heads: int, kv_length: int) -> None:
     import torch
 
     rank, rope, nope, value, q_length = 16, 4, 8, 6, 3
-    latent, k_rope = torch.ones(batch, 1, kv_length, rank), torch.ones(batch, 1, kv_length, rope)
-    q, q_rope = torch.ones(batch, heads, q_length, nope), torch.ones(batch, heads, q_length, rope)
-    uk, uv = torch.ones(heads, nope, rank), torch.ones(heads, rank, value)
+    latent, k_rope = shaped(batch, 1, kv_length, rank), shaped(batch, 1, kv_length, rope)
+    q, q_rope = shaped(batch, heads, q_length, nope), shaped(batch, heads, q_length, rope)
+    uk, uv = shaped(heads, nope, rank), shaped(heads, rank, value)
 
     def plain() -> None:
         both = torch.cat([uk.reshape(-1, rank), uv.transpose(1, 2).reshape(-1, rank)])  # kv_b_proj is one weight
@@ -380,7 +380,7 @@ def routed(tokens: int, experts: int, top_k: int, seed: int) -> np.ndarray[Any, 
     return np.random.default_rng(seed).permuted(np.tile(np.arange(experts), (tokens, 1)), axis=1)[:, :top_k]
 
 
-@pytest.mark.parametrize(("tokens", "experts", "top_k"), [(1, 8, 2), (5, 8, 2), (40, 16, 4), (3, 4, 4), (200, 64, 1)])
+@pytest.mark.parametrize(("tokens", "experts", "top_k"), [(1, 8, 2), (5, 8, 2), (6, 16, 4), (3, 4, 4), (200, 64, 1)])
 def test_distinct_experts_are_right_on_average(tokens: int, experts: int, top_k: int) -> None:
     seen = [len(np.unique(routed(tokens, experts, top_k, seed))) for seed in range(400)]
     error = np.std(seen) / np.sqrt(len(seen))
@@ -444,16 +444,14 @@ def test_one_expert_is_a_dense_gemm(tokens: int, n: int, k: int) -> None:
     assert moe == dense
 
 
-@given(tokens=sizes, n=sizes, k=sizes)
+@pytest.mark.parametrize(("tokens", "n", "k"), [(1, 3, 2), (33, 5, 7)])
 def test_moe_products_are_what_torch_counts(tokens: int, n: int, k: int) -> None:
-    import torch
-
     routing = routed(tokens, 8, 2, seed=tokens)
-    x, w = torch.ones(tokens, k), torch.ones(8, k, n)
+    x, w = shaped(tokens, k), shaped(8, k, n)
 
     def loop_over_experts() -> None:
         for e in range(8):
-            x[np.nonzero((routing == e).any(axis=1))[0]] @ w[e]
+            x[: np.count_nonzero(routing == e)] @ w[e]
 
     assert moe_gemm_work(tokens, 8, 2, n, k, "float32").flop == counted_flop(loop_over_experts)
 

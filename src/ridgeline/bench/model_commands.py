@@ -6,6 +6,8 @@ import typer
 
 from ridgeline.bench.model_audit_command import audit
 from ridgeline.bench.model_sweep_command import sweep
+from ridgeline.bench.model_device_command import device
+from ridgeline.bench.model_table_command import table
 
 model_app = typer.Typer(
     help="What hardware could do: tables, idealized runtimes, sweeps, scorecards, audits.",
@@ -14,3 +16,5 @@ model_app = typer.Typer(
 )
 model_app.command()(audit)
 model_app.command()(sweep)
+model_app.command("device")(device)
+model_app.command("table")(table)

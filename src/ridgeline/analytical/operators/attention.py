@@ -94,7 +94,7 @@ def attention_work(
         output: what O is stored in; default ``precision``.
         value_dim: head dimension d_v of V and O; default ``head_dim``.
         window: keys that a query sees at most.
-        page: tokens in a page of the KV cache. it adds the block table (one int32 for each page that holds an attended key). Tokens
+        page: tokens in a page of the KV cache. Adds the block table: one int32 for each page with an attended key. Tokens
             that fill up the last page are not compulsory; :func:`pages` says how many an implementation may read.
         shared_prefix: leading keys that all ``batch`` sequences share and that are stored once.
     """

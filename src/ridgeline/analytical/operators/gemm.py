@@ -13,9 +13,7 @@ OUTPUT_PRECISION = {"int8": "int32"}
 """Precision of C where it is not that of the operands."""
 
 
-def gemm_work(
-    m: Any, n: Any, k: Any, precision: str, *, weight: str | None = None, output: str | None = None
-) -> Work:
+def gemm_work(m: Any, n: Any, k: Any, precision: str, *, weight: str | None = None, output: str | None = None) -> Work:
     """2 m n k operations on ``precision`` operands; A and B read once, C written once.
 
     ``weight`` is the precision that B is stored in, ``output`` that of C: by default ``precision`` (int32 for int8).

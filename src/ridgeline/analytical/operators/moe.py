@@ -6,10 +6,12 @@ of *distinct* experts that get a token sets the weight bytes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ridgeline.analytical.problem import NO_STRUCTURE, Problem, ProblemError, Structure, problem
 from ridgeline.analytical.quantities import bytes_of
 from ridgeline.analytical.work import SPECIAL, Work, fma_key
 
@@ -97,3 +99,78 @@ def moe_gemm_work(
             "activations": bytes_of((1.0 * tokens if combined else rows) * n, output or precision),
         },
     )
+
+
+def moe_dispatch_work(tokens: Any, top_k: Any, hidden: Any, precision: str) -> Work:
+    """Gather of each token's vector to the rows of its ``top_k`` choices: no arithmetic, each vector read once."""
+    rows = 1.0 * tokens * top_k
+    return Work(
+        read_bytes={
+            "activations": bytes_of(1.0 * tokens * hidden, precision),
+            "index": bytes_of(rows, EXPERT_INDEX_PRECISION),
+        },
+        written_bytes={"activations": bytes_of(rows * hidden, precision)},
+    )
+
+
+def moe_combine_work(tokens: Any, top_k: Any, hidden: Any, precision: str) -> Work:
+    """Weighted sum of the ``top_k`` rows of each token: ``top_k`` products and one addition less for each value."""
+    rows = 1.0 * tokens * top_k
+    return Work(
+        operations={fma_key("float32", "vector"): (2.0 * rows - tokens) * hidden},
+        read_bytes={
+            "activations": bytes_of(rows * hidden, precision) + bytes_of(rows, "float32"),
+            "index": bytes_of(rows, EXPERT_INDEX_PRECISION),
+        },
+        written_bytes={"activations": bytes_of(1.0 * tokens * hidden, precision)},
+    )
+
+
+def moe_einsum_dispatch_work(tokens: Any, experts: Any, capacity: Any, hidden: Any, precision: str) -> Work:
+    """Dispatch as a product with a one-hot mask [tokens, experts, capacity] (GShard, Lepikhin et al. 2020, algorithm 1).
+
+    2 T E C h operations, all but a T-th of them with zeros: what :func:`moe_dispatch_work` saves.
+    """
+    slots = 1.0 * experts * capacity
+    return Work(
+        operations={fma_key(precision): 2.0 * tokens * slots * hidden},
+        read_bytes={"activations": bytes_of(1.0 * tokens * hidden + tokens * slots, precision)},
+        written_bytes={"activations": bytes_of(slots * hidden, precision)},
+    )
+
+
+@problem("moe_gemm")
+@dataclass(frozen=True, kw_only=True)
+class MoeGemm(Problem):
+    """Y[tokens * top_k, n]: the row of each of a token's ``top_k`` experts times the [k, n] weight of that expert.
+
+    Experts are drawn evenly with ``seed``, a set of different ones for each token. The structure's figure is
+    ``distinct_experts``.
+    """
+
+    tokens: int
+    experts: int
+    top_k: int
+    n: int
+    k: int
+    precision: str = "bfloat16"
+    seed: int = 1
+
+    def check(self) -> None:
+        if self.top_k > self.experts:
+            raise ProblemError("top_k", f"{self.top_k} different experts of {self.experts} cannot be")
+
+    def work(self, structure: Structure = NO_STRUCTURE) -> Work:
+        return self._work(structure.figure("distinct_experts"))
+
+    def expected_work(self) -> Work:
+        return self._work(None)
+
+    def _work(self, distinct: float | None) -> Work:
+        return moe_gemm_work(
+            self.tokens, self.experts, self.top_k, self.n, self.k, self.precision, distinct=distinct
+        )
+
+    @property
+    def label(self) -> str:
+        return f"T{self.tokens} top{self.top_k}/{self.experts} {self.n}x{self.k} {self.precision}"
