@@ -55,6 +55,10 @@ def fma_key(precision: str, unit: str = "matrix") -> RateKey:
     return RateKey(unit, precision, precision, accumulator)
 
 
+SPECIAL = RateKey("special", "float32", "float32", "float32")
+"""Exponentials, tanh, sigmoids, reciprocal square roots: one operation each, whatever the implementation makes of it."""
+
+
 @dataclass(frozen=True)
 class Work:
     """Operations by rate, bytes by stream, and launches of one computation.
