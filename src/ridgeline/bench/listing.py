@@ -66,20 +66,9 @@ def _implementations(store: Path | None, with_folders: Sequence[Path]) -> Rows:
 
 
 def _devices(store: Path | None, with_folders: Sequence[Path]) -> Rows:
-    from ridgeline.analytical.catalogue import catalogue
-    from ridgeline.bench.devices.cpu import detect
+    from ridgeline.bench.device_listing import device_rows
 
-    here = detect().device
-    return [
-        {
-            "device": d.id,
-            "name": d.name,
-            "kind": d.kind,
-            "memory_bytes": d.main_memory.capacity_bytes,
-            "here": d is here,
-        }
-        for d in (here, *catalogue().values())
-    ]
+    return device_rows()
 
 
 def _suites(store: Path | None, with_folders: Sequence[Path]) -> Rows:
@@ -119,12 +108,22 @@ def print_listing(what: str, store: Path | None, with_folders: Sequence[Path], a
     if not rows:
         print(f"no {what}")
         return
+    if what == "devices":
+        from ridgeline.bench.device_listing import device_table
+
+        table = device_table(rows)
+    else:
+        table = _table(rows)
+    (Console() if sys.stdout.isatty() else Console(width=200)).print(table)
+
+
+def _table(rows: Rows) -> Table:
     table = Table()
     for column in rows[0]:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(_text(value).replace("[", r"\[") for value in row.values()))
-    (Console() if sys.stdout.isatty() else Console(width=200)).print(table)
+    return table
 
 
 def _text(value: Any) -> str:
