@@ -27,6 +27,15 @@ class Operation:
     name: str
     work: Work
     count: Any = 1.0
+    transfer: None = None
+
+    @property
+    def fusible(self) -> bool:
+        return self.name in ("norm", "rope", "add", "activation")
+
+    @property
+    def family(self) -> str:
+        return self.name if self.name in ("attention", "embedding") else "gemm"
 
 
 def operations_of(sequences: Any, q_length: Any, kv_length: Any, precision: str = "bfloat16") -> Sequence[Operation]:

@@ -10,6 +10,7 @@ many different rows of N are drawn, N (1 - (1 - k/N)^T), is a "decay" (1 - k/N)^
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ridgeline.analytical.collectives import Transfer
 from ridgeline.analytical.work import RateKey, Work
 
 AGREEMENT = 1e-12
@@ -27,14 +29,20 @@ CHECKED_ROWS = 64
 
 
 class Counted(Protocol):
-    """An operation of a step: its work, done ``count`` times."""
+    """An operation of a step, done ``count`` times (:class:`ridgeline.analytical.architectures.operations.Operation`)."""
 
     @property
     def name(self) -> str: ...
     @property
+    def family(self) -> str: ...
+    @property
     def work(self) -> Work: ...
     @property
     def count(self) -> Any: ...
+    @property
+    def fusible(self) -> bool: ...
+    @property
+    def transfer(self) -> Transfer | None: ...
 
 
 OperationsOf = Callable[[Any, Any, Any], Sequence[Counted]]
@@ -121,25 +129,28 @@ def basis_for(points: Points, decays: Sequence[float] = (), at_rows: bool = Fals
     """The basis that fits ``points``: linear in sequences, quadratic in q_length, linear in kv_length.
 
     A variable that is the same in all rows is a constant of the basis; where every query is also a key (q_length =
-    kv_length in all rows) kv_length follows q_length. Nodes are 1, 2, 3, where finite differences of counts are exact;
-    ``at_rows`` puts them at the smallest values of the rows, for formulas that are different there.
+    kv_length in all rows) kv_length follows q_length. Nodes are 1, 2, 3 times the largest number that divides all rows
+    (a cache that is held in pages is linear in whole pages), where finite differences of counts are exact; ``at_rows``
+    moves them to the smallest values of the rows, for formulas that are different there.
     """
     tied = bool(np.array_equal(points.q_length, points.kv_length))
-    nodes = []
+    nodes, steps = [], []
     for column, degree in zip(points.columns, (1, 2, 0 if tied else 1), strict=True):
-        low = float(np.min(column))
+        low, step = float(np.min(column)), _common_step(column)
+        steps.append(step)
         if low == float(np.max(column)):
             nodes.append(np.array([low]))
         else:
-            nodes.append((low if at_rows else 1.0) + np.arange(degree + 1.0))
+            nodes.append((low if at_rows else step) + step * np.arange(degree + 1.0))
     if not tied and len(nodes[2]) > 1:
         # Causal masks are aligned to the last key: a query without a key follows another formula.
-        nodes[2] = np.maximum(nodes[2][0], nodes[1][-1]) + np.arange(2.0)
+        first = np.ceil(nodes[1][-1] / steps[2]) * steps[2]
+        nodes[2] = np.maximum(nodes[2][0], first) + steps[2] * np.arange(2.0)
     grid = [column.reshape(-1) for column in np.meshgrid(*nodes, indexing="ij")]
     at = Points(grid[0], grid[1], grid[1] if tied else grid[2])
-    inverse = tuple(np.linalg.inv(np.vander(each, increasing=True)) for each in nodes)
+    a, b, c = (_inverse_vandermonde(each) for each in nodes)
     exponents = tuple(itertools.product(*(range(len(each)) for each in nodes)))
-    return Basis(exponents, tuple(decays), at, _exact(inverse))
+    return Basis(exponents, tuple(decays), at, (a, b, c))
 
 
 @dataclass(frozen=True)
@@ -147,10 +158,14 @@ class OperationForm:
     """Counts of one operation, all its repetitions together, as coefficients over a basis."""
 
     name: str
+    family: str
+    fusible: bool
+    repeated: float
     operations: Mapping[RateKey, Any]
     bytes: Any
-    link_bytes: Any
     launches: Any
+    transfer: Transfer | None
+    """What it sends each time, where it is a collective; its message is coefficients, too."""
 
 
 @dataclass(frozen=True)
@@ -217,19 +232,27 @@ def _form_with_decays(operation: Counted, basis: Basis, rows: Any) -> OperationF
 
 def _counts(operation: Counted, coefficients: Callable[[Any], Any]) -> OperationForm:
     work = operation.work * operation.count
+    transfer = operation.transfer
+    if transfer is not None:
+        transfer = dataclasses.replace(transfer, message_bytes=coefficients(transfer.message_bytes))
     return OperationForm(
         operation.name,
+        operation.family,
+        operation.fusible,
+        float(operation.count),
         {key: coefficients(count) for key, count in work.operations.items()},
         coefficients(work.bytes),
-        coefficients(work.link_bytes),
         coefficients(work.launches),
+        transfer,
     )
 
 
 def _agrees(form: OperationForm, operation: Counted, rows: Any, tolerance: float = AGREEMENT) -> bool:
     work = operation.work * operation.count
     pairs = [(form.operations[key], count) for key, count in work.operations.items()]
-    pairs += [(form.bytes, work.bytes), (form.link_bytes, work.link_bytes), (form.launches, work.launches)]
+    pairs += [(form.bytes, work.bytes), (form.launches, work.launches)]
+    if form.transfer is not None and operation.transfer is not None:
+        pairs.append((form.transfer.message_bytes, operation.transfer.message_bytes))
     return all(_equal(coefficients @ rows, truth, tolerance) for coefficients, truth in pairs)
 
 
@@ -246,7 +269,15 @@ def _rows_to_check(points: Points) -> Any:
     return np.unique(np.concatenate([np.array(extreme, dtype=np.int64), others]))
 
 
-def _exact(matrices: tuple[Any, ...]) -> tuple[Any, Any, Any]:
-    """Inverse Vandermonde matrices of consecutive whole numbers hold halves only: take off the rounding of the solver."""
-    a, b, c = (np.round(2.0 * matrix) / 2.0 for matrix in matrices)
-    return a, b, c
+def _common_step(column: Any) -> float:
+    """The largest whole number that divides every value; 1.0 where the values are no whole numbers."""
+    whole = np.asarray(column).astype(np.int64)
+    return float(np.gcd.reduce(whole)) if np.array_equal(whole, column) else 1.0
+
+
+def _inverse_vandermonde(nodes: Any) -> Any:
+    """Of up to three evenly spaced nodes; their inverse holds multiples of 1 / (2 step^2), so rounding is taken off."""
+    if len(nodes) == 1:
+        return np.ones((1, 1))
+    unit = 2.0 * (nodes[1] - nodes[0]) ** 2
+    return np.round(np.linalg.inv(np.vander(nodes, increasing=True)) * unit) / unit

@@ -2,28 +2,34 @@
 
 Every count of a :class:`~ridgeline.analytical.step_form.StepForm` becomes seconds. Within one operation, a limit that no
 point can make the longest is dropped; operations with a single limit left add up to one polynomial. numpy evaluates the
-table that remains with one matrix product for each chunk; numba, where it is installed, the same table on all threads.
+table that remains chunk by chunk; numba, where it is installed, evaluates the same table faster. Both use all threads.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from ridgeline.analytical.calibration.three_parameters import ThreeParameters
+from ridgeline.analytical.collectives import transfer_time
 from ridgeline.analytical.device import Device
-from ridgeline.analytical.limits import LimitError, limits, native_rate
-from ridgeline.analytical.step_form import OperationForm, Points, StepForm, monomials
-from ridgeline.analytical.three_parameters import ThreeParameters
+from ridgeline.analytical.limits import native_rate
+from ridgeline.analytical.step_form import Counted, OperationForm, Points, StepForm, monomials
 
 CHUNK_ROWS = 8192
 """Rows that numpy takes at a time, so that they stay in the second-level cache."""
 BLOCK_ROWS = 512
-"""Rows that a thread of the numba kernel takes at a time."""
+"""Rows that the numba kernel takes at a time."""
+SMALL_ROWS = 4 * CHUNK_ROWS
+"""Fewer rows are done by one thread: starting another takes longer."""
 
 Engine = Literal["auto", "numpy", "numba"]
 Line = Any
@@ -92,10 +98,9 @@ class DeviceStep:
         """Add the operations that are no polynomials, by their formulas."""
         operations = self.form.operations_of(*points.columns)
         for operation in (operations[i] for i in self.form.opaque):
-            terms = limits(operation.work, self.device, substitute=self.substitute)
-            own = _of(self.parameters, operation.name)
-            bound_s += operation.count * terms.overlapped_s
-            predicted_s += operation.count * own.seconds(terms, operation.work.launches)
+            bound, predicted = _operation_s(operation, self.device, self.parameters, self.substitute)
+            bound_s += bound
+            predicted_s += predicted
 
 
 def on_device(
@@ -109,25 +114,22 @@ def on_device(
     """The step on ``device``.
 
     Args:
-        parameters: constants by operation name; those of the key ``""`` serve every other operation.
+        parameters: constants by family of operations; those of the key ``""`` serve every other one.
         capacity_bytes: bytes that the step may hold; default all of the main memory.
         substitute: as in :func:`~ridgeline.analytical.limits.limits`.
 
     Raises:
-        LimitError: for a precision that the device lacks, or links where it states none.
+        LimitError: for a precision that the device lacks.
+        CollectiveError: where it states no link that a collective could take.
     """
     bound, predicted = [], []
     for operation in form.forms:
-        compute, memory, link = _seconds(operation, device, substitute)
-        own = _of(parameters, operation.name)
-        bound.append([*compute, *memory, *link])
-        predicted.append(
-            [
-                *(line / own.compute_efficiency for line in compute),
-                *(line / own.memory_efficiency for line in memory),
-                *(line / own.link_efficiency for line in link),
-            ]
-        )
+        compute, memory, link = _lines(operation, device, substitute)
+        own = _of(parameters, operation.family)
+        if not operation.fusible:
+            bound.append([*compute, *memory, *link])
+        slowed = [*(line / own.compute_share for line in compute), *(line / own.memory_share for line in memory)]
+        predicted.append([*slowed, *compute, *memory, *link])
         predicted.append([operation.launches * own.overhead_s])
     outputs = [_groups(bound), _groups(predicted)]
     if form.memory is not None:
@@ -143,15 +145,15 @@ def evaluate(table: Table, points: Points, engine: Engine = "auto") -> Any:
         ModuleNotFoundError: for engine numba where it is not installed.
     """
     out = np.empty((len(table.selector), len(points)))
-    if engine == "numba" or (engine == "auto" and numba_installed()):
-        group_of = np.concatenate([np.arange(size) for size in table.layers])
-        columns = [np.ascontiguousarray(column, dtype=np.float64) for column in points.columns]
-        output_of = np.argmax(table.selector, axis=0)
-        _numba_kernel()(table.exponents, table.decays, table.lines, group_of, table.layers[0], output_of, *columns, out)
-        return out
-    for start in range(0, len(points), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
-        _evaluate_chunk(table, monomials(table.exponents, table.decays, points.rows(rows)), out[:, rows])
+    kernel = _numba_kernel() if engine == "numba" or (engine == "auto" and numba_installed()) else _numpy_kernel
+    threads = len(os.sched_getaffinity(0))
+    share = -(-len(points) // threads)
+    parts = [slice(start, start + share) for start in range(0, len(points), share)]
+    if len(points) < SMALL_ROWS:
+        kernel(table, points, out)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda part: kernel(table, points.rows(part), out[:, part]), parts))
     return out
 
 
@@ -160,28 +162,40 @@ def numba_installed() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def _evaluate_chunk(table: Table, rows: Any, out: Any) -> None:
+Kernel = Callable[[Table, Points, Any], None]
+"""Fills outputs, float64 [outputs, points], of some points. Both kernels let other threads run."""
+
+
+def _numpy_kernel(table: Table, points: Points, out: Any) -> None:
     """Few passes over rows in the cache. No BLAS: it would spread so small a product over all threads."""
-    values = np.empty((len(table.lines), rows.shape[1]))
-    term = np.empty(rows.shape[1])
-    for line, value in zip(table.lines, values, strict=True):
-        used = np.flatnonzero(line)
-        np.multiply(rows[used[0]], line[used[0]], out=value) if len(used) else value.fill(0.0)
-        for k in used[1:]:
-            np.multiply(rows[k], line[k], out=term)
-            value += term
-    start = table.layers[0]
-    longest = values[:start]
-    for size in table.layers[1:]:
-        np.maximum(longest[:size], values[start : start + size], out=longest[:size])
-        start += size
-    for total, groups in zip(out, table.selector, strict=True):
-        np.sum(longest[groups != 0.0], axis=0, out=total)
+    selected = [np.flatnonzero(groups) for groups in table.selector]
+    values = np.empty((len(table.lines), min(CHUNK_ROWS, len(points))))
+    scratch = np.empty(values.shape[1])
+    for start in range(0, len(points), CHUNK_ROWS):
+        chunk = points.rows(slice(start, start + CHUNK_ROWS))
+        rows, n = monomials(table.exponents, table.decays, chunk), len(chunk)
+        term = scratch[:n]
+        for line, whole in zip(table.lines, values, strict=True):
+            value, used = whole[:n], np.flatnonzero(line)
+            value.fill(0.0)
+            for i, k in enumerate(used):
+                np.multiply(rows[k], line[k], out=value if i == 0 else term)
+                if i > 0:
+                    value += term
+        first = table.layers[0]
+        longest = values[:first, :n]
+        for size in table.layers[1:]:
+            np.maximum(longest[:size], values[first : first + size, :n], out=longest[:size])
+            first += size
+        for total, groups in zip(out[:, start : start + n], selected, strict=True):
+            total.fill(0.0)
+            for group in groups:
+                total += longest[group]
 
 
 @functools.cache
-def _numba_kernel() -> Callable[..., None]:
-    """Compiled at first use (about two seconds), for all tables."""
+def _numba_kernel() -> Kernel:
+    """Compiled at first use (a second or two), for all tables."""
     import numba
 
     def evaluate_rows(
@@ -196,14 +210,10 @@ def _numba_kernel() -> Callable[..., None]:
         kv: Any,
         out: Any,
     ) -> None:
-        # Loops, not array expressions: each of those would become a parallel region of its own, slow to compile.
         size, polynomial, terms = BLOCK_ROWS, len(exponents), lines.shape[1]
-        for block in numba.prange((len(b) + size - 1) // size):
-            first = block * size
+        powers, longest, value = np.empty((terms, size)), np.empty((groups, size)), np.empty(size)
+        for first in range(0, len(b), size):
             n = min(size, len(b) - first)
-            powers = np.empty((terms, size))
-            longest = np.empty((groups, size))
-            value = np.empty(size)
             for k in range(polynomial):
                 for r in range(n):
                     power = 1.0
@@ -226,8 +236,12 @@ def _numba_kernel() -> Callable[..., None]:
                         for r in range(n):
                             value[r] += c * powers[k, r]
                 group = group_of[line]
-                for r in range(n):
-                    longest[group, r] = value[r] if line < groups else max(longest[group, r], value[r])
+                if line < groups:
+                    for r in range(n):
+                        longest[group, r] = value[r]
+                else:
+                    for r in range(n):
+                        longest[group, r] = max(longest[group, r], value[r])
             for output in range(len(out)):
                 for r in range(n):
                     out[output, first + r] = 0.0
@@ -235,33 +249,62 @@ def _numba_kernel() -> Callable[..., None]:
                 for r in range(n):
                     out[output_of[group], first + r] += longest[group, r]
 
-    kernel: Callable[..., None] = numba.njit(parallel=True, fastmath={"contract"}, nogil=True)(evaluate_rows)
+    compiled = numba.njit(nogil=True, fastmath={"contract"})(evaluate_rows)
+
+    def kernel(table: Table, points: Points, out: Any) -> None:
+        group_of = np.concatenate([np.arange(size) for size in table.layers])
+        columns = [np.ascontiguousarray(column, dtype=np.float64) for column in points.columns]
+        output_of = np.argmax(table.selector, axis=0)
+        compiled(table.exponents, table.decays, table.lines, group_of, table.layers[0], output_of, *columns, out)
+
     return kernel
 
 
-def _of(parameters: Mapping[str, ThreeParameters], name: str) -> ThreeParameters:
-    own = parameters.get(name)
+def _of(parameters: Mapping[str, ThreeParameters], family: str) -> ThreeParameters:
+    own = parameters.get(family)
     return parameters[""] if own is None else own
 
 
-def _seconds(form: OperationForm, device: Device, substitute: bool) -> tuple[list[Line], list[Line], list[Line]]:
+def _lines(form: OperationForm, device: Device, substitute: bool) -> tuple[list[Line], list[Line], list[Line]]:
     """Lines of the units, of main memory and of the link: coefficients of seconds."""
-    by_unit: dict[str, Any] = {}
+    by_unit: dict[str, Line] = {}
     for key, coefficients in form.operations.items():
         rate = native_rate(device, key, substitute=substitute)
-        if rate is not None:
+        # A collective's sums are done while it waits for its link (architectures.step counts them so, too).
+        if rate is not None and form.transfer is None:
             by_unit[rate.unit] = by_unit.get(rate.unit, 0.0) + coefficients / rate.value_per_s
-    memory, link = [], []
     bandwidth = device.bandwidth(device.main_memory.name)
-    if bandwidth is not None:
-        memory.append(form.bytes / bandwidth.value_per_s)
-    if np.any(form.link_bytes):
-        if not device.links:
-            raise LimitError(
-                f"{device.id} states no link, and {form.name} passes bytes over one: add [[links]] to a device file"
-            )
-        link.append(form.link_bytes / max(each.per_direction_bytes_per_s for each in device.links))
+    memory = [] if bandwidth is None else [form.bytes / bandwidth.value_per_s]
+    link = []
+    if form.transfer is not None:
+        # Latency and bytes over a bandwidth: two messages tell both.
+        message = form.transfer.message_bytes
+        at_0, at_1 = (
+            float(transfer_time(dataclasses.replace(form.transfer, message_bytes=size), device)) for size in (0.0, 1e9)
+        )
+        line = message * ((at_1 - at_0) / 1e9)
+        line[0] += at_0  # The first monomial is 1.
+        link = [line * form.repeated]
     return list(by_unit.values()), memory, link
+
+
+def _operation_s(
+    operation: Counted, device: Device, parameters: Mapping[str, ThreeParameters], substitute: bool
+) -> tuple[Any, Any]:
+    """Bound and prediction of one operation by its formulas: what :func:`_lines` is for one that is no polynomial."""
+    work, own = operation.work, _of(parameters, operation.family)
+    by_unit: dict[str, Any] = {}
+    for key, count in work.operations.items():
+        rate = native_rate(device, key, substitute=substitute)
+        if rate is not None and operation.transfer is None:
+            by_unit[rate.unit] = by_unit.get(rate.unit, 0.0) + count / rate.value_per_s
+    compute_s = functools.reduce(np.maximum, by_unit.values(), 0.0)
+    bandwidth = device.bandwidth(device.main_memory.name)
+    memory_s = 0.0 if bandwidth is None else work.bytes / bandwidth.value_per_s
+    link_s = 0.0 if operation.transfer is None else transfer_time(operation.transfer, device)
+    least = np.maximum(np.maximum(compute_s, memory_s), link_s)
+    predicted = np.maximum(least, own.seconds(compute_s, memory_s) - own.overhead_s) + work.launches * own.overhead_s
+    return (0.0 if operation.fusible else operation.count * least), operation.count * predicted
 
 
 def _groups(operations: Sequence[Sequence[Line]]) -> list[list[Line]]:

@@ -10,7 +10,6 @@ import typer
 
 if TYPE_CHECKING:
     from ridgeline.analytical.audit_table import Audit
-    from ridgeline.analytical.device import Device
 
 EXIT_IMPOSSIBLE = 1
 SHOWN = 20
@@ -20,7 +19,7 @@ SHOWN = 20
 def audit(
     table: Annotated[Path, typer.Argument(help="CSV file with a header: one measurement per row.")],
     operator: Annotated[str, typer.Option("--operator", help="gemm, attention or stream.")],
-    device: Annotated[str, typer.Option("--device", help="Id from `ridgeline list devices`, or a device's TOML file.")],
+    device: Annotated[str, typer.Option("--device", help="Id, other name or TOML file of a device.")],
     mapping: Annotated[
         list[str] | None, typer.Option("--map", help="COLUMN=PARAMETER, where the name does not tell; repeatable.")
     ] = None,
@@ -34,11 +33,12 @@ def audit(
 ) -> None:
     """Check a benchmark table against the bounds. Impossible rows are named with their likely cause; exit code 1."""
     from ridgeline.analytical.audit_table import audit_table
+    from ridgeline.analytical.catalogue import find_device
 
     found = audit_table(
         table,
         operator,
-        _device(device),
+        find_device(device),
         mapping=_pairs(mapping or [], "--map", "COLUMN=PARAMETER"),
         values=_pairs(values or [], "--set", "PARAMETER=VALUE"),
         time_unit=time_unit,
@@ -80,17 +80,6 @@ def _show(table: Path, found: Audit) -> None:
 def _faster(measured_s: float | None, bound_s: float | None) -> str:
     assert measured_s is not None and bound_s is not None
     return f"{1e6 * measured_s:.4g} us where {1e6 * bound_s:.4g} us is the least ({bound_s / measured_s:.3g} times faster)"
-
-
-def _device(name: str) -> Device:
-    from ridgeline.analytical.catalogue import DeviceError, catalogue, load_device
-
-    if name.endswith(".toml"):
-        return load_device(Path(name))
-    known = catalogue()
-    if name not in known:
-        raise DeviceError(f"unknown device {name!r}: see `ridgeline list devices`, or name a TOML file")
-    return known[name]
 
 
 def _pairs(texts: list[str], option: str, form: str) -> dict[str, str]:
