@@ -117,7 +117,8 @@ def monomials(exponents: Sequence[Sequence[int]], decays: Sequence[float], point
     """sequences^a q_length^b kv_length^c of every (a, b, c), then the decays: float64 [monomials, points]."""
     out = np.ones((len(exponents) + len(decays), len(points)))
     for row, decay in zip(out[len(exponents) :], decays, strict=True):
-        np.power(decay, points.sequences * points.q_length, out=row)
+        # exp of the logarithm: numpy's power takes five times as long.
+        np.exp(np.log(decay) * (points.sequences * points.q_length), out=row)
     for row, powers in zip(out, exponents, strict=False):
         for column, power in zip(points.columns, powers, strict=True):
             for _ in range(power):

@@ -177,7 +177,8 @@ def _numpy_kernel(table: Table, points: Points, out: Any) -> None:
         term = scratch[:n]
         for line, whole in zip(table.lines, values, strict=True):
             value, used = whole[:n], np.flatnonzero(line)
-            value.fill(0.0)
+            if not len(used):
+                value.fill(0.0)
             for i, k in enumerate(used):
                 np.multiply(rows[k], line[k], out=value if i == 0 else term)
                 if i > 0:
@@ -225,8 +226,9 @@ def _numba_kernel() -> Kernel:
                         power *= kv[first + r]
                     powers[k, r] = power
             for k in range(polynomial, terms):
+                rate = np.log(decays[k - polynomial])
                 for r in range(n):
-                    powers[k, r] = decays[k - polynomial] ** (b[first + r] * q[first + r])
+                    powers[k, r] = np.exp(rate * (b[first + r] * q[first + r]))
             for line in range(len(lines)):
                 for r in range(n):
                     value[r] = 0.0
