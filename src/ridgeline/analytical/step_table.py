@@ -30,6 +30,8 @@ BLOCK_ROWS = 512
 """Rows that the numba kernel takes at a time."""
 SMALL_ROWS = 4 * CHUNK_ROWS
 """Fewer rows are done by one thread: starting another takes longer."""
+NUMBA_ROWS = 20_000_000
+"""From here on the numba kernel has compiled and caught up with numpy."""
 
 Engine = Literal["auto", "numpy", "numba"]
 Line = Any
@@ -145,7 +147,7 @@ def evaluate(table: Table, points: Points, engine: Engine = "auto") -> Any:
         ModuleNotFoundError: for engine numba where it is not installed.
     """
     out = np.empty((len(table.selector), len(points)))
-    kernel = _numba_kernel() if engine == "numba" or (engine == "auto" and numba_installed()) else _numpy_kernel
+    kernel = _numba_kernel() if chosen_engine(engine, len(points)) == "numba" else _numpy_kernel
     threads = len(os.sched_getaffinity(0))
     share = -(-len(points) // threads)
     parts = [slice(start, start + share) for start in range(0, len(points), share)]
@@ -157,9 +159,11 @@ def evaluate(table: Table, points: Points, engine: Engine = "auto") -> Any:
     return out
 
 
-def numba_installed() -> bool:
-    """Whether numba can be imported (it comes with ``ridgeline[run]``)."""
-    return importlib.util.find_spec("numba") is not None
+def chosen_engine(engine: Engine, rows: int) -> Engine:
+    """``auto`` is numba where it is installed and ``rows`` are worth the seconds that it compiles, and numpy elsewhere."""
+    if engine != "auto":
+        return engine
+    return "numba" if rows >= NUMBA_ROWS and importlib.util.find_spec("numba") is not None else "numpy"
 
 
 Kernel = Callable[[Table, Points, Any], None]
