@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ridgeline.analytical import audit
-from ridgeline.analytical.audit_table import OTHER_UNITS, UNREADABLE, AuditError, audit_table
+from ridgeline.analytical.audit_table import OTHER_UNITS, UNREADABLE, audit_table
+from ridgeline.analytical.benchmark_table import AuditError
 from ridgeline.analytical.catalogue import catalogue
+from ridgeline.analytical.device import Device
 from ridgeline.analytical.limits import cache_bytes
 from ridgeline.analytical.operators import attention_work, gemm_work
 
@@ -21,14 +24,17 @@ A100 = catalogue()["nvidia-a100-sxm4-80gb"]
 PHYSICAL = audit.physical(H100)
 
 
-def verdict(m: float, n: float, k: float, share: float, precision: str = "bfloat16") -> str:
+DENSE = dataclasses.replace(PHYSICAL, rates=tuple(r for r in PHYSICAL.rates if r.sparsity == "dense"))
+
+
+def verdict(m: float, n: float, k: float, share: float, precision: str = "bfloat16", device: Device = PHYSICAL) -> str:
     """The cause for a time of ``share`` of the bound."""
 
     def work_of(other: str) -> Any:
         return gemm_work(np.array([m]), n, k, other)
 
-    bound = audit.bound_s(work_of(precision), PHYSICAL)
-    found = audit.judge(share * bound, bound, explanations=audit.explanations(work_of, precision, PHYSICAL))
+    bound = audit.bound_s(work_of(precision), device)
+    found = audit.judge(share * bound, bound, explanations=audit.explanations(work_of, precision, device))
     return found.cause(0)
 
 
@@ -51,7 +57,8 @@ def test_the_first_explanation_that_the_time_respects_is_the_cause(first: float,
 def test_causes() -> None:
     assert verdict(8192, 8192, 8192, 1.2) == audit.FINE
     assert verdict(16, 2048, 2048, 0.5) == audit.IN_CACHE
-    assert verdict(8192, 8192, 8192, 0.6) == "wrong precision: possible in float8_e4m3fn"
+    assert verdict(8192, 8192, 8192, 0.6) == audit.SPARSE
+    assert verdict(8192, 8192, 8192, 0.6, device=DENSE) == "wrong precision: possible in float8_e4m3fn"
     assert verdict(8192, 8192, 8192, 0.6, "float32") == "wrong precision: possible in tfloat32"
     assert verdict(8192, 8192, 8192, 0.1) == audit.UNEXPLAINED
     # Cold weights of 1 GB cannot come from a cache of 50 MB.
@@ -130,12 +137,18 @@ def test_a_good_table(tmp_path: Path) -> None:
 
 
 def test_bad_rows_of_a_table_are_named_by_line(tmp_path: Path) -> None:
-    extra = ("0,4096,4096,bf16,5.0", "8192,8192,8192,bf16,600", "8192,8192,8192,bf16,1", "64,many,4096,bf16,9", "8,8,8,bf16,-1")
+    extra = (
+        "0,4096,4096,bf16,5.0",
+        "8192,8192,8192,bf16,600",
+        "8192,8192,8192,bf16,1",
+        "64,many,4096,bf16,9",
+        "8,8,8,bf16,-1",
+    )
     found = audit_table(gemm_csv(tmp_path / "t.csv", extra=extra), "gemm", H100)
     first = len(SHAPES) + 2
     assert {f.line: f.cause for f in found.findings} == {
         first: audit.BAD_SIZE,
-        first + 1: "wrong precision: possible in float8_e4m3fn",
+        first + 1: audit.SPARSE,
         first + 2: audit.UNEXPLAINED,
         first + 3: UNREADABLE,
         first + 4: audit.BAD_TIME,

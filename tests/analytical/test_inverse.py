@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import llama_layer
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import llama_layer
 from ridgeline.analytical.catalogue import catalogue
 from ridgeline.analytical.inverse import (
     InverseError,
@@ -40,8 +40,9 @@ def test_at_that_bandwidth_unit_and_memory_take_as_long(m: float, n: float, k: f
 
 def test_ridge_point() -> None:
     work = gemm_work(np.array([8.0, 4096.0]), 4096.0, 4096.0, "bfloat16")
-    rate, bandwidth = H100.rates and H100.rate(next(iter(work.operations))), H100.bandwidth("HBM")
-    assert rate and bandwidth
+    rate, bandwidth = H100.rate(next(iter(work.operations))), H100.bandwidth("HBM")
+    assert rate is not None
+    assert bandwidth is not None
     ridge = rate.value_per_s / bandwidth.value_per_s
     assert intensity_to_be_compute_bound_flop_per_byte(work, H100) == pytest.approx([ridge, ridge])
     needed = bandwidth_to_be_compute_bound_bytes_per_s(work, H100)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import llama_layer
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import llama_layer
 from ridgeline.analytical.architectures import load_architecture
 from ridgeline.analytical.architectures.operations import operations
 from ridgeline.analytical.architectures.step import step_time
@@ -142,8 +142,10 @@ def test_a_model_of_ours_takes_its_step_time(model: str, layout: Layout) -> None
 
 def test_by_hand() -> None:
     """peers-analytical.md, section 2: the ideal of Llama-3-8B, which leaves embedding and activations out."""
-    at, form = llama("decode")
-    found = on_device(form, H100, IDEAL).columns(Points(*(np.array(c) for c in ([1.0, 32.0], [1.0, 1.0], [2048.0] * 2))))
+    _, form = llama("decode")
+    found = on_device(form, H100, IDEAL).columns(
+        Points(*(np.array(c) for c in ([1.0, 32.0], [1.0, 1.0], [2048.0] * 2)))
+    )
     assert 1e3 * found.bound_s == pytest.approx([4.56, 7.04], rel=0.01)
     assert found.fits.tolist() == [True, True]
 

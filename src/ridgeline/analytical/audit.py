@@ -26,7 +26,8 @@ FINE = ""
 BAD_SIZE = "bad row: a size is not a positive number"
 BAD_TIME = "bad row: the time is not a positive number"
 IN_CACHE = "operands in cache"
-SPARSE = "2:4 sparse peak"
+SPARSE = "2:4 sparse peak, or a narrower precision"
+"""Half the width has twice the rate, as half the values have: a time cannot tell the two apart."""
 UNEXPLAINED = "wrong label: the row names more work than was done, or its time is in another unit"
 
 WorkOf = Callable[[str], Work]

@@ -150,7 +150,7 @@ def basis_for(points: Points, decays: Sequence[float] = (), at_rows: bool = Fals
     grid = [column.reshape(-1) for column in np.meshgrid(*nodes, indexing="ij")]
     at = Points(grid[0], grid[1], grid[1] if tied else grid[2])
     a, b, c = (_inverse_vandermonde(each) for each in nodes)
-    exponents = tuple(itertools.product(*(range(len(each)) for each in nodes)))
+    exponents = tuple(itertools.product(range(len(nodes[0])), range(len(nodes[1])), range(len(nodes[2]))))
     return Basis(exponents, tuple(decays), at, (a, b, c))
 
 

@@ -255,7 +255,21 @@ def _numba_kernel() -> Kernel:
                 for r in range(n):
                     out[output_of[group], first + r] += longest[group, r]
 
-    compiled = numba.njit(nogil=True, fastmath={"contract"})(evaluate_rows)
+    whole, column, matrix = numba.int64[::1], numba.float64[::1], numba.float64[:, ::1]
+    # Stated, so that it compiles once for a whole output and for a part of one.
+    types = (
+        numba.int64[:, ::1],
+        column,
+        matrix,
+        whole,
+        numba.int64,
+        whole,
+        column,
+        column,
+        column,
+        numba.float64[:, :],
+    )
+    compiled: Callable[..., None] = numba.njit(numba.void(*types), nogil=True, fastmath={"contract"})(evaluate_rows)
 
     def kernel(table: Table, points: Points, out: Any) -> None:
         group_of = np.concatenate([np.arange(size) for size in table.layers])
@@ -350,5 +364,9 @@ def _table(form: StepForm, outputs: Sequence[Sequence[Sequence[Line]]]) -> Table
     exponents, decays = np.array(form.basis.exponents), np.array(form.basis.decays)
     polynomial = used[: len(exponents)]
     return Table(
-        exponents[polynomial], decays[used[len(exponents) :]], lines[:, used], tuple(map(len, layers)), selector
+        np.ascontiguousarray(exponents[polynomial]),
+        decays[used[len(exponents) :]],
+        np.ascontiguousarray(lines[:, used]),
+        tuple(map(len, layers)),
+        selector,
     )

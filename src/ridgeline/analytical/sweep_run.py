@@ -176,9 +176,7 @@ def _fronts(item: Swept, price: HourlyPrice | None, origin: int) -> dict[Workloa
     return found
 
 
-def _described(
-    fronts: Mapping[Workload, _Front], origins: list[_Origin], cost: str
-) -> tuple[Mapping[str, Any], ...]:
+def _described(fronts: Mapping[Workload, _Front], origins: list[_Origin], cost: str) -> tuple[Mapping[str, Any], ...]:
     """Rows as plain values, fastest first; elasticities are asked once for each origin, for all its rows together."""
     described: list[dict[str, Any]] = []
     of_origin: dict[int, list[tuple[dict[str, Any], float, float]]] = {}
@@ -197,9 +195,7 @@ def _described(
     for origin, entries in of_origin.items():
         own = origins[origin]
         batch, length_column = (np.array(column) for column in zip(*[entry[1:] for entry in entries], strict=True))
-        found = sensitivity(
-            own.step, step_points(own.combination.phase, own.combination.layout, batch, length_column)
-        )
+        found = sensitivity(own.step, step_points(own.combination.phase, own.combination.layout, batch, length_column))
         for i, (row, *_) in enumerate(entries):
             row["elasticity"] = {name: round(float(column[i]), 3) for name, column in found.items()}
     return tuple(described)

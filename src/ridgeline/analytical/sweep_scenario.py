@@ -160,9 +160,9 @@ class _Reader:
             if not str(row.get("date", "")).strip():
                 raise self.error("prices.date", f"the price of {row['device']} has no date: add when it held (YYYY-MM)")
             usd = self.number("prices.usd_per_device_hour", row.get("usd_per_device_hour"))
-            device = find_device(_near(self.path, row["device"])).id
+            named = find_device(_near(self.path, row["device"])).id
             price = HourlyPrice(usd_per_device_hour=usd, date=str(row["date"]))
-            found[device] = (*found.get(device, ()), price)
+            found[named] = (*found.get(named, ()), price)
         for device in devices:
             if device.id not in found:
                 rents = [p for p in device.prices if p.basis == "rent_per_hour"]

@@ -78,7 +78,7 @@ def _run_app() -> None:
 def _refusals() -> tuple[type[Exception], ...]:
     """Errors that are about the input: their text is the one line to show."""
     from ridgeline.analytical.architectures.architecture import ArchitectureError
-    from ridgeline.analytical.audit_table import AuditError
+    from ridgeline.analytical.benchmark_table import AuditError
     from ridgeline.analytical.catalogue import DeviceError
     from ridgeline.analytical.collectives import CollectiveError
     from ridgeline.analytical.layout import LayoutError

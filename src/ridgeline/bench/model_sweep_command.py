@@ -47,7 +47,8 @@ def _show(out: Path, found: Summary) -> None:
         print("no point fits: use more devices, fewer sequences, shorter lengths or narrower precisions")
     for front in found.fronts[:WORKLOADS_SHOWN]:
         rows = front["rows"]
-        print(f"{front['model']}, {front['phase']} at length {front['length']}: {len(rows)} best trade-offs, from the fastest to the cheapest")
+        where = f"{front['model']}, {front['phase']} at length {front['length']}"
+        print(f"{where}: {len(rows)} best trade-offs, from the fastest to the cheapest")
         for i in range(min(SHOWN, len(rows))):
             # Evenly spread, the fastest and the cheapest included.
             row = rows[i * (len(rows) - 1) // max(min(SHOWN, len(rows)) - 1, 1)]
