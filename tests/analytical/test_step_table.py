@@ -82,8 +82,9 @@ def test_numba_and_numpy_agree_on_more_rows_than_a_chunk() -> None:
     at, form = llama("decode", 50_001, seed=3)
     step = on_device(form, H100, PARAMETERS)
     alone, together = step.columns(at, "numpy"), step.columns(at, "numba")
-    assert alone.predicted_s == pytest.approx(together.predicted_s, rel=1e-13)
-    assert alone.bound_s == pytest.approx(together.bound_s, rel=1e-13)
+    # pytest.approx takes seconds for so many rows.
+    assert np.allclose(alone.predicted_s, together.predicted_s, rtol=1e-13, atol=0.0)
+    assert np.allclose(alone.bound_s, together.bound_s, rtol=1e-13, atol=0.0)
 
 
 counts = st.integers(0, 10**6).map(float)

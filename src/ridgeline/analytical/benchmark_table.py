@@ -52,7 +52,8 @@ def _gemm(columns: Mapping[str, Any], precision: str) -> Work:
     if precision == "tfloat32":
         return _gemm(columns, "float32").in_tfloat32()
     one = gemm_work(columns["m"], columns["n"], columns["k"], precision)
-    return one * columns["batch"]
+    work: Work = one * columns["batch"]
+    return work
 
 
 def _attention(columns: Mapping[str, Any], precision: str) -> Work:
