@@ -195,6 +195,22 @@ def test_attention_tables(tmp_path: Path) -> None:
     assert decode.impossible == 0
 
 
+def test_windows_and_the_caches_precision_are_read(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    work = attention_work(
+        256.0, 8.0, 8.0, 1.0, 65536.0, 128.0, True, "bfloat16", kv_precision="float8_e4m3fn", window=32768
+    )
+    time_us = 1.2e6 * audit.bound_s(work, PHYSICAL)
+    header = "batch,heads,kv_len,d,window_size,kv_cache_dtype,dtype,time_us"
+    rows = [
+        f"256,8,65536,128,{window},{kv},bf16,{time_us:.6g}"
+        for window, kv in ((32768, "fp8"), (0, "fp8"), (32768, "bf16"))
+    ]
+    table.write_text("\n".join([header, *rows]), encoding="utf-8")
+    found = audit_table(table, "attention", H100, values={"q_length": "1"})
+    assert [f.line for f in found.findings] == [3, 4]
+
+
 def test_stream_tables(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     moved = 8.0 * 2**27

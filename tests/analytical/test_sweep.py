@@ -225,12 +225,13 @@ def test_the_commands(tmp_path: Path) -> None:
     assert isinstance(nowhere.exception, SweepError)
 
     table = tmp_path / "t.csv"
-    table.write_text("m,n,k,dtype,time_us\n8192,8192,8192,bf16,2000\n0,1,1,bf16,5\n", encoding="utf-8")
+    rows = "8192,8192,8192,bf16,2000\n0,1,1,bf16,5\n8192,8192,8192,bf16,20\n"
+    table.write_text(f"m,n,k,dtype,time_us\n{rows}", encoding="utf-8")
     options = ["audit", str(table), "--operator", "gemm", "--device", H100.id]
     audited = CliRunner().invoke(model_app, [*options, "--json"])
     assert audited.exit_code == 1
-    assert [f["line"] for f in json.loads(audited.stdout)["findings"]] == [3]
+    assert [f["line"] for f in json.loads(audited.stdout)["findings"]] == [3, 4]
     text = CliRunner().invoke(model_app, options)
-    assert all(words in text.stdout for words in ("line 3", "1 impossible rows of 2"))
+    assert all(words in text.stdout for words in ("  line 3\n", "  line 4: 20 us where", "2 impossible rows of 3"))
     table.write_text("m,n,k,dtype,time_us\n8192,8192,8192,bf16,2000\n", encoding="utf-8")
     assert CliRunner().invoke(model_app, options).exit_code == 0

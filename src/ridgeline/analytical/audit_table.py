@@ -151,7 +151,9 @@ def _findings(lines: Sequence[int], cause: Any, measured_s: Any, bound_s: Any, i
     found = []
     for row in np.flatnonzero(cause != ""):
         time = float(measured_s[row]) if np.isfinite(measured_s[row]) and measured_s[row] > 0.0 else None
-        least = float(bound_s[row]) if np.isfinite(bound_s[row]) and bound_s[row] > 0.0 else None
+        # A row without a size has no bound, whatever the formulas make of the rest of it.
+        has_bound = np.isfinite(bound_s[row]) and bound_s[row] > 0.0 and cause[row] not in (audit.BAD_SIZE, UNREADABLE)
+        least = float(bound_s[row]) if has_bound else None
         times = None if time is None or least is None else least / time
         found.append(Finding(lines[int(row)], str(cause[row]), time, least, times, bool(impossible[row])))
     return tuple(found)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ridgeline.analytical.operators import attention_work, gemm_work, stream_work
 from ridgeline.analytical.operators.stream import ELEMENT_BYTES, STREAM_ARRAYS
+from ridgeline.analytical.quantities import BITS, bits
 from ridgeline.analytical.work import Work
 
 SECONDS_PER = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -24,7 +25,8 @@ PRECISIONS = {
     "tf32": "tfloat32",
     "fp16": "float16", "f16": "float16", "half": "float16",
     "bf16": "bfloat16",
-    "fp8": "float8_e4m3fn", "fp8_e4m3": "float8_e4m3fn", "float8": "float8_e4m3fn", "float8_e4m3": "float8_e4m3fn",
+    "fp8": "float8_e4m3fn", "fp8_e4m3": "float8_e4m3fn", "fp8_block": "float8_e4m3fn", "float8": "float8_e4m3fn",
+    "float8_e4m3": "float8_e4m3fn",
     "e4m3": "float8_e4m3fn", "fp8_e5m2": "float8_e5m2", "e5m2": "float8_e5m2",
     "fp4": "float4_e2m1fn", "nvfp4": "float4_e2m1fn", "mxfp4": "float4_e2m1fn",
     "i8": "int8", "s8": "int8",
@@ -57,6 +59,8 @@ def _gemm(columns: Mapping[str, Any], precision: str) -> Work:
 
 
 def _attention(columns: Mapping[str, Any], precision: str) -> Work:
+    # A window as long as all queries and keys hides nothing.
+    window = np.where(columns["window"] > 0.0, columns["window"], columns["q_length"] + columns["kv_length"])
     full, causal = (
         attention_work(
             columns["batch"],
@@ -67,12 +71,16 @@ def _attention(columns: Mapping[str, Any], precision: str) -> Work:
             columns["head_dim"],
             masked,
             precision,
+            window=window,
         )
         for masked in (False, True)
     )
     is_causal = columns["causal"] != 0.0
     operations = {key: np.where(is_causal, causal.operations[key], full.operations[key]) for key in full.operations}
-    return Work(operations, full.read_bytes, full.written_bytes)
+    # No kv_precision is that of the queries.
+    share = np.where(columns["kv_precision"] > 0.0, columns["kv_precision"] / bits(precision), 1.0)
+    read = {**full.read_bytes, "kv": full.read_bytes["kv"] * share}
+    return Work(operations, read, full.written_bytes)
 
 
 def _stream(columns: Mapping[str, Any], precision: str) -> Work:
@@ -92,7 +100,7 @@ OPERATORS: Mapping[str, TableOperator] = {
     ),
     "attention": TableOperator(
         required=("batch", "q_heads", "q_length", "kv_length", "head_dim"),
-        optional={"kv_heads": "q_heads", "causal": True},
+        optional={"kv_heads": "q_heads", "causal": True, "window": 0.0, "kv_precision": 0.0},
         names={
             "batch": ("b", "batch_size", "bs", "bsz", "num_seqs"),
             "q_heads": ("num_heads", "n_heads", "heads", "nheads", "num_q_heads", "num_attention_heads", "h"),
@@ -104,6 +112,8 @@ OPERATORS: Mapping[str, TableOperator] = {
             ),
             "head_dim": ("d", "head_size", "headdim", "dim_head"),
             "causal": ("is_causal",),
+            "window": ("window_size", "sliding_window"),
+            "kv_precision": ("kv_dtype", "kv_cache_dtype"),
         },
         work=_attention,
     ),
@@ -140,7 +150,7 @@ class BenchmarkTable:
     def sizes(self) -> list[str]:
         """Parameters that must be positive."""
         named = (*self.operator.required, *self.operator.optional)
-        return [name for name in named if name not in ("operation", "causal")]
+        return [name for name in named if name not in ("operation", "causal", "window", "kv_precision")]
 
 
 def read_benchmark(
@@ -283,6 +293,9 @@ def _number(text: str, parameter: str) -> float:
     if parameter == "operation":
         names = list(STREAM_ARRAYS)
         return float(names.index(text.lower())) if text.lower() in names else float("nan")
+    if parameter == "kv_precision":
+        name = _precision(text)
+        return float(BITS[name]) if name in BITS else float("nan")
     if parameter == "causal":
         return {"true": 1.0, "1": 1.0, "yes": 1.0, "false": 0.0, "0": 0.0, "no": 0.0}.get(text.lower(), float("nan"))
     try:
@@ -295,6 +308,10 @@ def _precisions(source: str, header: Sequence[str], cells: Sequence[Sequence[str
     if not source:
         return ["float32"] * len(cells)
     index = -1 if source.startswith("= ") else header.index(source)
-    texts = [source[2:] if index < 0 else row[index] for row in cells]
-    plain = [text.strip().lower().removeprefix("torch.") for text in texts]
-    return [PRECISIONS.get(text, text) for text in plain]
+    return [_precision(source[2:] if index < 0 else row[index]) for row in cells]
+
+
+def _precision(text: str) -> str:
+    """Torch's name of a precision, where we know it."""
+    plain = text.strip().lower().removeprefix("torch.")
+    return PRECISIONS.get(plain, plain)
