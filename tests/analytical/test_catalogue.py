@@ -47,13 +47,23 @@ RIDGES = {
 }
 """FLOP per byte from which bfloat16 is bound by arithmetic, worked out apart from the files."""
 
-SURVEYED = """v100-sxm2-32 v100-pcie-16 t4 a10 a100-pcie-40 a100-sxm4-40 a100-pcie-80 a100-sxm4-80 rtx-a6000 rtx-3090
-rtx-4090 rtx-5090 rtx-pro-6000-bw-server l4 l40s h100-pcie-80 h100-nvl-94 h100-sxm-80 h200-sxm-141 h200-nvl-141 gh200-96
-gh200-144 b100-192 b200-sxm-180 gb200-nvl b300-sxm gb300-nvl mi210 mi250x mi300x mi325x mi350x mi355x gaudi2 gaudi3 tpu-v4
-tpu-v5e tpu-v5p tpu-v6e tpu-v7 trn1 inf2 trn2 m2-ultra m3-max m3-ultra m4 m4-max xeon-8280 xeon-8480 xeon-6980p epyc-9654
-epyc-9755 epyc-9965 graviton3 graviton4""".split()
-FURTHER = """nvidia-a30 nvidia-a40 nvidia-l20 nvidia-l40 nvidia-h20-96gb nvidia-h800-sxm5-80gb nvidia-rtx-6000-ada
-nvidia-rtx-pro-6000-blackwell-workstation amd-instinct-mi250x-gcd intel-arc-pro-b60 aws-trainium3""".split()
+SURVEYED = [
+    "v100-sxm2-32", "v100-pcie-16", "t4", "a10", "a100-pcie-40", "a100-sxm4-40",
+    "a100-pcie-80", "a100-sxm4-80", "rtx-a6000", "rtx-3090", "rtx-4090", "rtx-5090",
+    "rtx-pro-6000-bw-server", "l4", "l40s", "h100-pcie-80", "h100-nvl-94", "h100-sxm-80",
+    "h200-sxm-141", "h200-nvl-141", "gh200-96", "gh200-144", "b100-192", "b200-sxm-180",
+    "gb200-nvl", "b300-sxm", "gb300-nvl", "mi210", "mi250x", "mi300x",
+    "mi325x", "mi350x", "mi355x", "gaudi2", "gaudi3", "tpu-v4",
+    "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7", "trn1", "inf2",
+    "trn2", "m2-ultra", "m3-max", "m3-ultra", "m4", "m4-max",
+    "xeon-8280", "xeon-8480", "xeon-6980p", "epyc-9654", "epyc-9755", "epyc-9965",
+    "graviton3", "graviton4",
+]  # fmt: skip
+FURTHER = [
+    "nvidia-a30", "nvidia-a40", "nvidia-l20", "nvidia-l40", "nvidia-h20-96gb", "nvidia-h800-sxm5-80gb",
+    "nvidia-rtx-6000-ada", "nvidia-rtx-pro-6000-blackwell-workstation", "amd-instinct-mi250x-gcd",
+    "intel-arc-pro-b60", "aws-trainium3",
+]  # fmt: skip
 
 
 def short(**changes: Any) -> dict[str, Any]:
@@ -187,7 +197,11 @@ def test_what_buyers_need_is_there_and_dated() -> None:
         assert price.kind == "assumed"
         assert "low confidence" in price.source.detail or price.source.title.startswith("SemiAnalysis")
     assert [p.scope for p in catalogue()["nvidia-gh200-96gb"].power] == ["module"]
-    assert catalogue()["nvidia-gh200-96gb"].power[0].tdp_w == 1000
+    assert catalogue()["nvidia-gh200-96gb"].tdp_w == 1000
+    h200 = catalogue()["nvidia-h200-sxm-141gb"]
+    assert (h200.tdp_w, h200.idle_w, h200.sustained_w) == (700, 121, 691)
+    t4 = catalogue()["nvidia-t4"]
+    assert (t4.tdp_w, t4.idle_w, t4.sustained_w) == (70, None, None)
 
 
 def test_special_functions_are_sixteen_a_clock_and_twice_that_on_blackwell_ultra() -> None:
@@ -322,27 +336,47 @@ BROKEN: dict[str, tuple[str, Callable[[Device], Device], str]] = {
         r"^lacks: cdna3 has no float8_e4m3fn",
     ),
     "TF32 at the float16 rate": (H100, lambda d: _scaled(d, 2.0, _any("tfloat32")), r"^ratio: tfloat32 is 1 times"),
-    "float8 at the bfloat16 rate": (H100, lambda d: _scaled(d, 0.5, _any("float8_e4m3fn")), r"^ratio: float8_e4m3fn is 1"),
+    "float8 at the bfloat16 rate": (
+        H100,
+        lambda d: _scaled(d, 0.5, _any("float8_e4m3fn")),
+        r"^ratio: float8_e4m3fn is 1",
+    ),
     "float4 of the sparse column": (
         "nvidia-b200-sxm-180gb",
         lambda d: _scaled(d, 2.0, _dense("float4_e2m1fn")),
         r"^ratio: float4_e2m1fn is 4 times",
     ),
-    "int8 doubled": ("amd-instinct-mi210", lambda d: _scaled(d, 2.0, _any("int8")), r"^ratio: int8 is 2 times bfloat16, not 1"),
+    "int8 doubled": (
+        "amd-instinct-mi210",
+        lambda d: _scaled(d, 2.0, _any("int8")),
+        r"^ratio: int8 is 2 times bfloat16, not 1",
+    ),
     "int8 of a B200 on a B300": (
         "nvidia-b300-sxm",
         lambda d: _scaled(d, 4500 / 153.5, _any("int8")),
         r"^ratio: int8 is 2 times bfloat16, not 0\.068 \(the integer tensor path",
     ),
-    "sparse as dense": (H100, lambda d: _scaled(d, 0.5, lambda r: r.sparsity == "2:4"), r"^sparse: .* is 1 times the dense"),
+    "sparse as dense": (
+        H100,
+        lambda d: _scaled(d, 0.5, lambda r: r.sparsity == "2:4"),
+        r"^sparse: .* is 1 times the dense",
+    ),
     "sparse alone": (
         H100,
         lambda d: dataclasses.replace(d, rates=tuple(r for r in d.rates if not _dense("int8")(r))),
         r"^sparse: matrix int8 2:4 without the dense rate",
     ),
-    "a rate that units do not make": (H100, lambda d: _scaled(d, 1.2, _dense("bfloat16")), r"^clock: matrix bfloat16 is 4915"),
+    "a rate that units do not make": (
+        H100,
+        lambda d: _scaled(d, 1.2, _dense("bfloat16")),
+        r"^clock: matrix bfloat16 is 4915",
+    ),
     "the units of another card": (H100, lambda d: dataclasses.replace(d, unit_count=114), r"^clock: vector float64"),
-    "a clock above boost": (H100, lambda d: dataclasses.replace(d, boost_clock_mhz=1900), r"^clock: .* above the boost"),
+    "a clock above boost": (
+        H100,
+        lambda d: dataclasses.replace(d, boost_clock_mhz=1900),
+        r"^clock: .* above the boost",
+    ),
     "derived from nothing": (
         "amd-epyc-9654",
         lambda d: _with(d, "rates", clock_mhz=None),
@@ -448,7 +482,10 @@ def test_what_a_run_stored_before_there_were_short_forms_still_loads() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"power": [{"tdp_w": 1, "source": "sheat"}]}, r"power\.0\.source: no table \[sources\.sheat\]; there is sheet, survey"),
+        (
+            {"power": [{"tdp_w": 1, "source": "sheat"}]},
+            r"power\.0\.source: no table \[sources\.sheat\]; there is sheet, survey",
+        ),
         ({"sources": {}}, r"no table \[sources\.sheet\]; there is none"),
         ({"sources": "x"}, r"sources: write \[sources\.KEY\] tables"),
         ({"sources": {"sheet": "a data sheet"}}, r"no table \[sources\.sheet\]"),

@@ -30,7 +30,12 @@ SEEN = [
     ("NVIDIA GeForce RTX 4090", 24564 * MIB, 128, "nvidia-geforce-rtx-4090"),
     ("NVIDIA GeForce RTX 5090", 32607 * MIB, 170, "nvidia-geforce-rtx-5090"),
     ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 97887 * MIB, 188, "nvidia-rtx-pro-6000-blackwell-server"),
-    ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 97887 * MIB, 188, "nvidia-rtx-pro-6000-blackwell-workstation"),
+    (
+        "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
+        97887 * MIB,
+        188,
+        "nvidia-rtx-pro-6000-blackwell-workstation",
+    ),
     ("NVIDIA L4", 23034 * MIB, 58, "nvidia-l4"),
     ("NVIDIA L20", 46068 * MIB, 92, "nvidia-l20"),
     ("NVIDIA L40", 46068 * MIB, 142, "nvidia-l40"),
