@@ -19,6 +19,7 @@ from ridgeline.analytical.architectures.step import OperationTime, operation_tim
 from ridgeline.analytical.catalogue import find_device
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, LayoutError, Precisions
+from ridgeline.analytical.limits import LimitError
 from ridgeline.analytical.memory import fit, largest_batch, memory
 from ridgeline.analytical.phases import Phase
 from ridgeline.bench.model_table_command import PHASES
@@ -149,11 +150,13 @@ def _memory(
     length = max(float(group.kv_length) for _, phase in phases for group in phase.groups)
     source = max(float(group.source_length) for _, phase in phases for group in phase.groups)
     tokens = max(float(np.ceil(phase.tokens / layout.dp)) for _, phase in phases)
-    needs = {"length": length, "tokens": tokens, "source_length": source}
+    needs: dict[str, Any] = {"length": length, "tokens": tokens, "source_length": source}
     held = memory(architecture, precisions, layout, sequences=request.batch, **needs)
     found = fit(held, device)
     if not found.fits and not request.any_size:
-        raise LayoutError(f"{architecture.name} {found.reason}; {_remedy(request, architecture, device, precisions, needs)}")
+        raise LayoutError(
+            f"{architecture.name} {found.reason}; {_remedy(request, architecture, device, precisions, needs)}"
+        )
     most = None
     if architecture.decoder is not None:
         most = largest_batch(
@@ -172,7 +175,7 @@ def _memory(
 
 
 def _remedy(
-    request: Request, architecture: Architecture, device: Device, precisions: Precisions, needs: dict[str, float]
+    request: Request, architecture: Architecture, device: Device, precisions: Precisions, needs: dict[str, Any]
 ) -> str:
     for tp in TRIED_TP:
         if tp <= request.tp or tp % request.ep:
@@ -196,7 +199,12 @@ def _phase_table(
     precisions: Precisions,
     layout: Layout,
 ) -> dict[str, Any]:
-    timed = operation_times(operations(architecture, phase, precisions, layout), device, overlap=request.overlap)
+    listed = operations(architecture, phase, precisions, layout)
+    try:
+        timed = operation_times(listed, device, overlap=request.overlap)
+    except LimitError as error:
+        lacks = str(error).partition(";")[0]
+        raise TableError(f"{lacks}; nothing is substituted: choose --activations that it has") from None
     everything = sum(float(each.total_s) for each in timed)
     kept = [each for each in timed if not each.operation.fusible]
     launches = sum(float(each.operation.work.launches) * each.operation.count for each in kept)
@@ -247,7 +255,8 @@ def _parity(request: Request, architecture: Architecture) -> dict[str, Any]:
         raise TableError("--parity: LLM-Viewer knows one device only: leave --tp, --pp, --ep and --dp out")
     from ridgeline.analytical.quantities import bits
 
-    on = llm_viewer.hardware(request.device)
+    own = request.device in llm_viewer.HARDWARE
+    on = llm_viewer.hardware(request.device if own else find_device(request.device).id)
     model = llm_viewer.dimensions(architecture)
     widths = [bits(name) for name in (request.weights, request.activations, request.kv)]
     documents = []

@@ -6,22 +6,24 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal, assert_never
 
-from ridgeline.analytical.architectures.parts import (
+from ridgeline.analytical.architectures.mixers import (
     Attention,
+    GatedDelta,
+    LatentAttention,
+    SelectiveScan,
+    StateSpaceDuality,
+)
+from ridgeline.analytical.architectures.parts import (
     Convolution,
     Embedding,
     Experts,
-    GatedDelta,
-    LatentAttention,
     Linear,
     Mlp,
     Norm,
-    Part,
     Residual,
-    SelectiveScan,
-    StateSpaceDuality,
     Tensor,
 )
+from ridgeline.analytical.architectures.stack import Part
 
 Split = Literal["none", "tp", "kv", "experts"]
 """Whole on every device; sliced by tp; sliced by tp but at least one KV head each; spread over ep, the rest by tp."""
@@ -57,7 +59,7 @@ def weights_of(part: Part) -> tuple[Weights, ...]:
         case Linear():
             matrix = 0 if part.tied else part.inputs * part.outputs
             split: Split = "tp" if part.name == "lm_head" else "none"
-            found = [Weights(part.name, matrix, split)] + _vector(part.name, part.outputs * part.bias, split)
+            found = [Weights(part.name, matrix, split), *_vector(part.name, part.outputs * part.bias, split)]
         case Convolution():
             filters = part.outputs * (part.inputs // part.groups) * prod(part.kernel)
             found = _vector(part.name, filters + part.outputs * part.bias)
