@@ -77,6 +77,7 @@ def _run_app() -> None:
 
 def _refusals() -> tuple[type[Exception], ...]:
     """Errors that are about the input: their text is the one line to show."""
+    from ridgeline.analytical.calibration.public_tables import PublicTableError
     from ridgeline.analytical.catalogue import DeviceError
     from ridgeline.analytical.problem import ProblemError
     from ridgeline.bench.devices.unit import UnitError
@@ -92,6 +93,7 @@ def _refusals() -> tuple[type[Exception], ...]:
         DeviceError,
         MeterError,
         ProblemError,
+        PublicTableError,
         RecordError,
         RegistryError,
         StoreError,

@@ -37,7 +37,9 @@ def fit_by_software(rows: Rows) -> dict[str, ThreeParameters]:
     for name in np.unique(rows.software.astype(str)):
         own = np.flatnonzero(rows.software == name)
         own = own[:: max(1, len(own) // _FIT_ROWS)]
-        found[str(name)] = fit_three_parameters(rows.compute_s[own], rows.memory_s[own], rows.seconds[own])
+        found[str(name)] = fit_three_parameters(
+            rows.compute_s[own], rows.memory_s[own], rows.seconds[own], rows.items[own]
+        )
     return found
 
 
@@ -50,7 +52,9 @@ def base_seconds(rows: Rows, constants: Mapping[str, ThreeParameters]) -> Any:
     seconds = np.empty(len(rows))
     for name in np.unique(rows.software.astype(str)):
         own = rows.software == name
-        seconds[own] = constants[str(name)].seconds(rows.compute_s[own], rows.memory_s[own])
+        seconds[own] = constants[str(name)].seconds(
+            rows.compute_s[own], rows.memory_s[own], rows.items[own]
+        )
     return seconds
 
 
@@ -148,7 +152,7 @@ class InsideModel:
             return base * np.exp(np.nan_to_num(surface))
         beside = np.where(known[:, None], self.kriging.beside(sites)[site_of, :, column], np.nan)
         features = _boosting_features(rows, base, surface, smooth, beside, self.software)
-        with _one_thread():
+        with one_thread():
             boosted = np.mean([each.predict(features) for each in self.boosting], axis=0)
         return base * np.exp(np.nan_to_num(surface) + boosted)
 
@@ -196,7 +200,7 @@ def fit_inside(
                 loss="absolute_error", max_iter=iterations, learning_rate=0.08, max_leaf_nodes=31, min_samples_leaf=20,
                 l2_regularization=1.0, max_features=0.5, early_stopping=False, random_state=seed + model,
             )  # fmt: skip
-            with _one_thread():
+            with one_thread():
                 boosting.append(regressor.fit(features[part], residual[part] - surface[part]))
     return InsideModel(
         constants=constants, kriging=kriging, smooth=smooth, loads=loads, boosting=tuple(boosting), software=software
@@ -232,7 +236,7 @@ def _load_keys(rows: Rows) -> list[tuple[Any, ...]]:
     return [(str(name), *load) for name, load in zip(rows.software, rows.load.tolist(), strict=True)]
 
 
-def _one_thread() -> Any:
+def one_thread() -> Any:
     """scikit-learn's OpenMP threads spin while they wait: on a machine of two threads that others use too, two of them took
     ten times as long as one (44 s for 4.2 s)."""
     from threadpoolctl import threadpool_limits

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ridgeline.analytical.device import Device
-from ridgeline.analytical.limits import Limits, limits
+from ridgeline.analytical.limits import Limits, cache_bytes, limits
 from ridgeline.analytical.operators.attention import attention_work
 from ridgeline.analytical.operators.gemm import gemm_work
 from ridgeline.analytical.work import Work
@@ -29,7 +29,11 @@ class Rows:
     compute_s: Any
     memory_s: Any
     """The bound's seconds on the execution units, and in main memory."""
+    warm_bound_s: Any
+    """The bound where the last-level cache holds all that it can of the working set before the call."""
     working_set_bytes: Any
+    items: Any
+    """Items of attention's work (a sequence's KV head) for each multiprocessor; zero for a GEMM."""
     software: Any
     """Backend that ran the kernel; object column."""
     site: Any
@@ -74,14 +78,16 @@ def work_of(family: str, columns: Mapping[str, Any], precision: str, stored: str
     )  # fmt: skip
 
 
-def limits_of(family: str, columns: Mapping[str, Any], device: Device, precision: str) -> tuple[Limits, Any]:
-    """(limits, working set in bytes) of every row of a table in one precision.
+def limits_of(
+    family: str, columns: Mapping[str, Any], device: Device, precision: str
+) -> tuple[Limits, Limits, Any]:
+    """(limits, limits with a warm cache, working set in bytes) of every row of a table in one precision.
 
     Special functions are left out of attention's limits: their rates are assumed, not from a data sheet.
     """
     work = work_of(family, columns, precision)
     work = dataclasses.replace(work, operations={k: v for k, v in work.operations.items() if k.unit == "matrix"})
-    return limits(work, device), work.bytes
+    return limits(work, device), limits(work, device, cache="warm"), work.bytes
 
 
 def rows_of(family: str, columns: Mapping[str, Any], device: Device, precision: str) -> Rows:
@@ -96,15 +102,17 @@ def rows_of(family: str, columns: Mapping[str, Any], device: Device, precision: 
     Raises:
         LimitError: where the device lacks the precision.
     """
-    terms, working_set = limits_of(family, columns, device, precision)
+    terms, warm, working_set = limits_of(family, columns, device, precision)
     shape = np.shape(columns["seconds"])
     compute, memory = (np.broadcast_to(np.asarray(terms.of(kind), dtype=np.float64), shape) for kind in ("unit", "memory"))
     units = float(device.unit_count or 1)
     if family == "gemm":
         site, load = (("n", "k"), ("m",))
+        items = np.zeros(shape)
         features = _gemm_features(columns, units)
     else:
         site, load = (("q_heads", "kv_heads", "head_dim", "window"), ("batch", "q_length", "kv_length"))
+        items = np.broadcast_to(np.asarray(columns["batch"] * columns["kv_heads"] / units, dtype=np.float64), shape)
         features = _attention_features(columns, units)
     balance = np.log2(np.maximum(compute, 1e-12) / np.maximum(memory, 1e-12))
     return Rows(
@@ -112,19 +120,14 @@ def rows_of(family: str, columns: Mapping[str, Any], device: Device, precision: 
         seconds=np.asarray(columns["seconds"], dtype=np.float64),
         compute_s=compute,
         memory_s=memory,
+        warm_bound_s=np.broadcast_to(np.asarray(warm.overlapped_s, dtype=np.float64), shape),
         working_set_bytes=np.broadcast_to(np.asarray(working_set, dtype=np.float64), shape),
+        items=items,
         software=np.asarray(columns["software"], dtype=object),
         site=np.stack([_log2(columns[name]) for name in site], axis=1),
         load=np.stack([_log2(columns[name]) for name in load], axis=1),
-        features=np.column_stack([balance, np.log2(working_set / max(device_cache_bytes(device), 1.0)), *features]),
+        features=np.column_stack([balance, np.log2(working_set / max(cache_bytes(device), 1.0)), *features]),
     )
-
-
-def device_cache_bytes(device: Device) -> float:
-    """Bytes that the last-level cache holds; 0 where none is stated."""
-    from ridgeline.analytical.limits import cache_bytes
-
-    return cache_bytes(device)
 
 
 def _log2(values: Any) -> Any:
