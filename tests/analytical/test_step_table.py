@@ -162,3 +162,9 @@ def test_a_precision_that_the_device_lacks_is_refused() -> None:
     on_device(form, H100, PARAMETERS)
     with pytest.raises(LimitError, match="has no matrix float8_e4m3fn rate"):
         on_device(form, A100, PARAMETERS)
+
+
+def test_a_fourth_constant_is_refused_and_not_forgotten() -> None:
+    _, form = llama("decode", 50)
+    with pytest.raises(ValueError, match="attention: item_s needs the items of an operation"):
+        on_device(form, H100, {**PARAMETERS, "attention": dataclasses.replace(ATTENTION, item_s=1e-6)})

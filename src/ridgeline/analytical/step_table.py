@@ -123,7 +123,13 @@ def on_device(
     Raises:
         LimitError: for a precision that the device lacks.
         CollectiveError: where it states no link that a collective could take.
+        ValueError: for constants with a fourth one, ``item_s``.
     """
+    for family, own in parameters.items():
+        if own.item_s:
+            raise ValueError(
+                f"{family or 'other families'}: item_s needs the items of an operation, which a step does not list"
+            )
     bound, predicted = [], []
     for operation in form.forms:
         compute, memory, link = _lines(operation, device, substitute)

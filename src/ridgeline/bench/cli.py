@@ -79,6 +79,7 @@ def _refusals() -> tuple[type[Exception], ...]:
     """Errors that are about the input: their text is the one line to show."""
     from ridgeline.analytical.architectures.architecture import ArchitectureError
     from ridgeline.analytical.benchmark_table import AuditError
+    from ridgeline.analytical.calibration.public_tables import PublicTableError
     from ridgeline.analytical.catalogue import DeviceError
     from ridgeline.analytical.collectives import CollectiveError
     from ridgeline.analytical.layout import LayoutError
@@ -108,6 +109,7 @@ def _refusals() -> tuple[type[Exception], ...]:
         ParityError,
         PhaseError,
         ProblemError,
+        PublicTableError,
         RecordError,
         RegistryError,
         StoreError,
