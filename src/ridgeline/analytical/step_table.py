@@ -240,20 +240,25 @@ def _numba_kernel() -> Kernel:
                 for r in range(n):
                     powers[k, r] = np.exp(rate * (b[first + r] * q[first + r]))
             for line in range(len(lines)):
-                for r in range(n):
-                    value[r] = 0.0
+                row = longest[line] if line < groups else value
+                fresh = True
                 for k in range(terms):
                     c = lines[line, k]
-                    if c != 0.0:
+                    if c == 0.0:
+                        continue
+                    if fresh:
                         for r in range(n):
-                            value[r] += c * powers[k, r]
-                group = group_of[line]
-                if line < groups:
+                            row[r] = c * powers[k, r]
+                        fresh = False
+                    else:
+                        for r in range(n):
+                            row[r] += c * powers[k, r]
+                if fresh:
+                    row[:n] = 0.0
+                if line >= groups:
+                    best = longest[group_of[line]]
                     for r in range(n):
-                        longest[group, r] = value[r]
-                else:
-                    for r in range(n):
-                        longest[group, r] = max(longest[group, r], value[r])
+                        best[r] = max(best[r], row[r])
             for output in range(len(out)):
                 for r in range(n):
                     out[output, first + r] = 0.0

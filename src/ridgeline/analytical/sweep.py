@@ -115,6 +115,9 @@ class Swept:
 def sweep(grid: Grid, engine: Engine = "auto") -> Iterator[Swept | Refused]:
     """Every combination of ``grid``, device by device within a model, phase, precision and layout."""
     batch, length = (column.reshape(-1) for column in np.meshgrid(grid.batches, grid.lengths, indexing="ij"))
+    # Every batch and every length, with the smallest and the largest of the other: where the grid's extremes are.
+    at_edge = [(c == np.min(c)) | (c == np.max(c)) for c in (batch, length)]
+    edges = np.flatnonzero(at_edge[0] | at_edge[1])
     outer = (grid.models, grid.devices, grid.phases, grid.precisions, grid.layouts)
     engine = chosen_engine(engine, len(batch) * math.prod(map(len, outer)))
     for model, architecture in grid.models.items():
@@ -124,7 +127,7 @@ def sweep(grid: Grid, engine: Engine = "auto") -> Iterator[Swept | Refused]:
                     own = Combination(model=model, device="", phase=phase, precisions=precisions, layout=layout)
                     points = step_points(phase, layout, batch, length)
                     try:
-                        form = model_form(architecture, phase, precisions, layout, points)
+                        form = model_form(architecture, phase, precisions, layout, points.rows(edges))
                     except (LayoutError, PhaseError) as error:
                         for device in grid.devices:
                             yield Refused(combination=dataclasses.replace(own, device=device.id), reason=str(error))
@@ -145,6 +148,8 @@ def model_form(
     architecture: Architecture, phase: str, precisions: Precisions, layout: Layout, points: Points
 ) -> StepForm:
     """The step of a model and layout for ``points`` (sequences of one replica), with its memory.
+
+    It holds for every point within the extremes of these, of sequences and lengths that these have.
 
     Raises:
         LayoutError, PhaseError: for a layout or phase that the model cannot have.
