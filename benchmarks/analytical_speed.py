@@ -4,7 +4,8 @@ A design point is one step of Llama-3-8B at a batch and a length on a device, wi
 prediction and its memory fit; every operator of the model is counted. The scalar loop does what other tools do: for each
 point it lists the operations, asks each one's limits, and adds up. The figure of an engine contains everything from the
 grid to the columns: finding the polynomials, one table for each device, and the evaluation; numba's compilation is left
-out and shown beside it. The last line is PASS or FAIL.
+out and shown beside it. The last line is PASS where, in each phase, the fastest engine that is installed reaches the
+bar, and every engine agrees with the scalar loop.
 
     python benchmarks/analytical_speed.py
 """
@@ -61,18 +62,21 @@ def main() -> int:
         rows = np.random.default_rng(0).integers(0, len(BATCHES) * len(LENGTHS), SCALAR_POINTS)
         scalar, scalar_per_s = scalar_loop(llama, devices[1], phase, rows)
         print(f"{phase}: scalar loop {scalar_per_s:.3g} points/s")
+        fastest = 0.0
         for engine in ("numpy", "numba"):
             if engine == "numba" and not importable():
                 print(f"{phase}: numba is not installed (pip install 'ridgeline[run]')")
                 continue
             error, per_s, per_cpu_s, first_s = timed(grid, engine, devices[1].id, rows, scalar)
-            passed = per_s >= BAR_POINTS_PER_S and error <= AGREEMENT
-            failed = failed or not passed
+            fastest = max(fastest, per_s)
+            failed = failed or error > AGREEMENT
             print(
                 f"{phase}: {engine} {per_s:.3g} points/s ({per_s / scalar_per_s:,.0f} times the scalar loop; {per_cpu_s:.3g} "
-                f"a second of one thread; first sweep {first_s:.2f} s; largest difference {error:.1e}) "
-                f"{'pass' if passed else 'FAIL'}"
+                f"a second of one thread; first sweep {first_s:.2f} s; largest difference {error:.1e})"
             )
+        reached = fastest >= BAR_POINTS_PER_S
+        failed = failed or not reached
+        print(f"{phase}: {fastest:.3g} points/s, at least {BAR_POINTS_PER_S:.0e}: {'pass' if reached else 'FAIL'}")
     print("FAIL" if failed else "PASS")
     return int(failed)
 
