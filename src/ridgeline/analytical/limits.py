@@ -22,6 +22,7 @@ from ridgeline.analytical.work import RateKey, Work
 
 TermKind = Literal["unit", "memory", "link", "power"]
 End = Literal["low", "value", "high"]
+Cache = Literal["cold", "warm"]
 
 
 class LimitError(ValueError):
@@ -93,7 +94,7 @@ def limits(
     device: Device,
     *,
     level: str | None = None,
-    cache: Literal["cold", "warm"] = "cold",
+    cache: Cache = "cold",
     substitute: bool = False,
     clock_mhz: Any = None,
     end: End = "value",
@@ -260,7 +261,7 @@ def _unit_terms(
 
 
 def _memory_terms(
-    moved_bytes: Any, device: Device, level: str | None, cache: str, end: End, left_out: list[str]
+    moved_bytes: Any, device: Device, level: str | None, cache: Cache, end: End, left_out: list[str]
 ) -> list[tuple[str, Any]]:
     if np.ndim(moved_bytes) == 0 and float(moved_bytes) == 0.0:
         return []

@@ -78,6 +78,8 @@ def _run_app() -> None:
 def _refusals() -> tuple[type[Exception], ...]:
     """Errors that are about the input: their text is the one line to show."""
     from ridgeline.analytical.architectures.architecture import ArchitectureError
+    from ridgeline.analytical.benchmark_table import AuditError
+    from ridgeline.analytical.calibration.public_tables import PublicTableError
     from ridgeline.analytical.catalogue import DeviceError
     from ridgeline.analytical.collectives import CollectiveError
     from ridgeline.analytical.layout import LayoutError
@@ -85,6 +87,7 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ridgeline.analytical.llm_viewer import ParityError
     from ridgeline.analytical.phases import PhaseError
     from ridgeline.analytical.problem import ProblemError
+    from ridgeline.analytical.sweep_scenario import SweepError
     from ridgeline.bench.devices.unit import UnitError
     from ridgeline.bench.energy.source import MeterError
     from ridgeline.bench.model_table import TableError
@@ -96,6 +99,7 @@ def _refusals() -> tuple[type[Exception], ...]:
 
     return (
         ArchitectureError,
+        AuditError,
         CollectiveError,
         ComparisonError,
         DeviceError,
@@ -105,10 +109,12 @@ def _refusals() -> tuple[type[Exception], ...]:
         ParityError,
         PhaseError,
         ProblemError,
+        PublicTableError,
         RecordError,
         RegistryError,
         StoreError,
         SuiteError,
+        SweepError,
         TableError,
         UnitError,
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from ridgeline.bench.model_audit_command import audit
 from ridgeline.bench.model_device_command import device
+from ridgeline.bench.model_sweep_command import sweep
 from ridgeline.bench.model_table_command import table
 
 model_app = typer.Typer(
@@ -12,5 +14,7 @@ model_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+model_app.command("audit")(audit)
 model_app.command("device")(device)
+model_app.command("sweep")(sweep)
 model_app.command("table")(table)

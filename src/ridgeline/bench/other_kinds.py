@@ -10,13 +10,14 @@ from rich.table import Table
 
 from ridgeline.results.counters import Counters
 from ridgeline.results.imported import Imported
+from ridgeline.results.published import Published
 from ridgeline.results.store import Store
 from ridgeline.results.views_counters import figures
 
 
 def other_rows(store: Store, run_id: str | None) -> list[dict[str, Any]]:
     """Records of other kinds than measurements, as stored; ``kind`` tells them from ours."""
-    return [r.model_dump(mode="json") for r in store.records(run_id)[0] if isinstance(r, Imported | Counters)]
+    return [r.model_dump(mode="json") for r in store.records(run_id)[0] if isinstance(r, Imported | Counters | Published)]
 
 
 def print_other_kinds(store: Store, run_id: str | None, rows: Sequence[Mapping[str, Any]], console: Console) -> bool:
@@ -34,14 +35,17 @@ def print_other_kinds(store: Store, run_id: str | None, rows: Sequence[Mapping[s
     records, _ = store.records(run_id)
     imported = [r for r in records if isinstance(r, Imported)]
     profiles = [r for r in records if isinstance(r, Counters)]
+    published = [r for r in records if isinstance(r, Published)]
     counted = [row for row in rows if row["counter_tools"]]
     if imported:
         console.print(_imported_table(imported))
+    if published:
+        console.print(_published_table(published))
     if profiles:
         console.print(_profile_table(profiles))
     if counted:
         console.print(_counted_table(counted))
-    return bool(imported or profiles or counted)
+    return bool(imported or published or profiles or counted)
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str], last: Sequence[str] = ()) -> Table:
@@ -69,6 +73,23 @@ def _imported_table(records: Sequence[Imported]) -> Table:
             _plain(r.device_text),
             _plain(r.source_file),
         )
+    return table
+
+
+MOST_PUBLISHED = 40
+"""Rows of published times that are printed; ``--json`` has them all."""
+
+
+def _published_table(records: Sequence[Published]) -> Table:
+    shown = f", the first {MOST_PUBLISHED} of {len(records)}" if len(records) > MOST_PUBLISHED else ""
+    title = f"Published times: measured by others, never compared with Ridgeline's own{shown}"
+    left = ("device", "operator", "problem", "software")
+    table = _table(title, left, ("time", "power W"), ("source", "quarantined"))
+    for r in records[:MOST_PUBLISHED]:
+        table.add_row(
+            r.device_id or _plain(r.device_text), r.operator, _plain(r.problem_label), f"{r.tool} {r.tool_version}",
+            _seconds(r.seconds), _number(r.power_w), _plain(r.source), r.quarantined,
+        )  # fmt: skip
     return table
 
 

@@ -158,5 +158,25 @@ for _tool in PROFILERS:
     _add_profiler(_tool)
 
 
+@import_app.command(name="aiconfigurator")
+def import_aiconfigurator(
+    store: StoreOption = None,
+    system: Annotated[str | None, typer.Option("--system", help="Such as h100_sxm; all without.")] = None,
+    family: Annotated[str | None, typer.Option("--family", help="gemm or attention; all without.")] = None,
+    backend: Annotated[str | None, typer.Option("--backend", help="vllm, sglang or trtllm; all without.")] = None,
+    version: Annotated[str | None, typer.Option("--version", help="Of the backend, such as 0.24.0.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows of each table and precision.")] = 2000,
+) -> None:
+    """Kernel times that aiconfigurator publishes (extra `data`), as records of kind `published`."""
+    from ridgeline.results.importers.aiconfigurator import import_aiconfigurator as read
+    from ridgeline.results.store import Store
+
+    opened = Store(store)
+    for run_id, count, written in read(
+        opened, system=system, family=family, backend=backend, version=version, limit=limit
+    ):
+        _say_imported(f"{count} published times", run_id, opened.path, written)
+
+
 def _say_imported(what: str, run_id: str, store: Path, written: bool) -> None:
     print(f"imported {what} as run {run_id} of {store}" if written else f"imported before as run {run_id} of {store}")

@@ -13,6 +13,7 @@ from ridgeline.dashboard import data
 from ridgeline.results.comparison import Comparison, derived
 from ridgeline.results.counters import Counters
 from ridgeline.results.imported import Imported
+from ridgeline.results.published import Published
 from ridgeline.results.record import Record
 from ridgeline.results.store import RunInfo, Store, StoreError
 from ridgeline.results.writer import RECORDS
@@ -68,6 +69,11 @@ def comparisons_of(runs: Iterable[RunInfo]) -> list[dict[str, Any]]:
 def imported_of(runs: Iterable[RunInfo]) -> list[Imported]:
     """All timings that other tools took."""
     return [record for record in _of_kind(runs, "imported") if isinstance(record, Imported)]
+
+
+def published_of(runs: Iterable[RunInfo]) -> list[Published]:
+    """All times that others published."""
+    return [record for record in _of_kind(runs, "published") if isinstance(record, Published)]
 
 
 def profiles_of(runs: Iterable[RunInfo]) -> list[Counters]:

@@ -11,6 +11,7 @@ import pandas as pd
 from ridgeline.dashboard.quantity_text import MISSING, digits, engineering, is_number
 from ridgeline.results.counters import Counters
 from ridgeline.results.imported import Imported
+from ridgeline.results.published import Published
 from ridgeline.results.views_counters import figures
 
 
@@ -29,6 +30,23 @@ def imported_table(records: Sequence[Imported]) -> pd.DataFrame:
             "parameters": [json.dumps(r.parameters, sort_keys=True) if r.parameters else MISSING for r in records],
             "machine, in the tool's words": [r.device_text for r in records],
             "file": [r.source_file for r in records],
+            "run": [r.run_id for r in records],
+        }
+    )
+
+
+def published_table(records: Sequence[Published]) -> pd.DataFrame:
+    """A line per published time."""
+    return pd.DataFrame(
+        {
+            "device": [r.device_id or r.device_text for r in records],
+            "operator": [r.operator for r in records],
+            "problem": [r.problem_label for r in records],
+            "software": [f"{r.tool} {r.tool_version}" for r in records],
+            "time": [engineering(r.seconds, "s") for r in records],
+            "power": [MISSING if r.power_w is None else engineering(r.power_w, "W") for r in records],
+            "quarantined": [r.quarantined or MISSING for r in records],
+            "source": [f"{r.source} ({r.licence}), {r.source_file}" for r in records],
             "run": [r.run_id for r in records],
         }
     )

@@ -57,6 +57,14 @@ if imported:
         ":orange-badge[not measured by Ridgeline] The tool's own statistics; nothing here checked what was timed."
     )
     st.dataframe(profiles.imported_table(imported), width="stretch", hide_index=True, key="imported")
+published = kinds.published_of(runs)
+if published:
+    st.subheader("Published times")
+    st.markdown(
+        ":orange-badge[not measured by Ridgeline] One number per call, as its source states it; quarantined rows are those "
+        "that the gate would not calibrate on."
+    )
+    st.dataframe(profiles.published_table(published), width="stretch", hide_index=True, key="published")
 counted = kinds.profiles_of(runs)
 if counted:
     st.subheader("Profiles")

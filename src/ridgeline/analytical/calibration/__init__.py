@@ -1,0 +1,1 @@
+"""Calibration: from bounds to predictions, on public measurements, with intervals that were checked on what was left out."""
