@@ -45,7 +45,7 @@ class StepTable:
         self._stride_prefill = len(self._context)
         self._stride_share = self._stride_prefill * len(self._prefill)
         self._stride_tokens = self._stride_share * len(self._shares)
-        self._decode_only = self._stride_share * (len(self._shares) - 1)
+        self._decode = self._decode_lines(most_sequences)
         self._width = 1.0 / (longest - 1.0)
         self._most_sequences, self._budget, self._longest = most_sequences, token_budget, longest
         self._model = step_times
@@ -58,6 +58,11 @@ class StepTable:
         Raises:
             SimulationError: outside the grid.
         """
+        if not prefill_tokens and decode_sequences <= self._most_sequences:
+            # Most steps only decode; their times are lines of the context, one chain for each number of sequences.
+            for least, start, slope in self._decode[int(decode_sequences)]:
+                if decode_context_tokens >= least:
+                    return start + slope * decode_context_tokens
         total = prefill_tokens + decode_sequences
         axis = self._tokens
         i = bisect_right(axis, total) - 1
@@ -70,15 +75,6 @@ class StepTable:
         k = bisect_right(contexts, mean) - 1
         k = min(max(k, 0), len(contexts) - 2)
         u = (mean - contexts[k]) / (contexts[k + 1] - contexts[k])
-        values = self._values
-        if not prefill_tokens:
-            # Most steps only decode: two dimensions do.
-            at = base + self._decode_only + k
-            low = values[at] + u * (values[at + 1] - values[at])
-            if not t:
-                return low
-            at += self._stride_tokens
-            return low + t * (values[at] + u * (values[at + 1] - values[at]) - low)
         share = decode_sequences / total
         shares = self._shares
         j = min(bisect_right(shares, share) - 1, len(shares) - 2)
@@ -90,6 +86,22 @@ class StepTable:
                 at += j * self._stride_share + k
                 found += weight * ((1.0 - s) * self._plane(at, u, v) + (s * self._plane(at + self._stride_share, u, v)))
         return found
+
+    def _decode_lines(self, most_sequences: int) -> list[list[tuple[float, float, float]]]:
+        """By number of sequences: (least context, start, slope) of each line, the one for the longest contexts first."""
+        shape = (len(self._tokens), len(self._shares), len(self._prefill), len(self._context))
+        times = np.asarray(self._values).reshape(shape)[:, -1, 0, :]
+        n = np.arange(most_sequences + 1, dtype=np.float64)
+        columns = np.stack([np.interp(n, self._tokens, times[:, k]) for k in range(len(self._context))], axis=1)
+        lines: list[list[tuple[float, float, float]]] = [[]]
+        for count in range(1, most_sequences + 1):
+            chain = []
+            for k in range(len(self._context) - 2, -1, -1):
+                low, high = count * self._context[k], count * self._context[k + 1]
+                slope = (columns[count, k + 1] - columns[count, k]) / (high - low)
+                chain.append((low if k else 0.0, float(columns[count, k] - slope * low), float(slope)))
+            lines.append(chain)
+        return lines
 
     def _plane(self, at: int, u: float, v: float) -> float:
         """Bilinear in the two contexts."""

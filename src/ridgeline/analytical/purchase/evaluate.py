@@ -1,0 +1,450 @@
+"""The answer to a scenario: screen every candidate, simulate those that can be the cheapest, and draw what is uncertain.
+
+Order of work: :func:`screen` judges all layouts by averages; per device the layout that averages like best is simulated, and
+further ones as long as their averages promise less cost than simulation showed of the ones before; a device whose optimistic
+cost exceeds the best simulated one by more than the uncertainty could make up is not simulated. The report says which is which.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+
+from ridgeline.analytical.device import Device
+from ridgeline.analytical.purchase import finance
+from ridgeline.analytical.purchase.chance import Chance, Draws, Lognormal
+from ridgeline.analytical.purchase.decide import Decision, Driver, decide, drivers
+from ridgeline.analytical.purchase.facts import Facts, devices_of, facts_of
+from ridgeline.analytical.purchase.frontier import Curve, Deployment, Screened, curve, deployments, screen
+from ridgeline.analytical.purchase.scenario import Candidate, InfeasibleError, Scenario, ScenarioError, Traffic
+from ridgeline.analytical.purchase.step_model import (
+    DEVICE_SIGMA,
+    SHAPE_SIGMA,
+    SOFTWARE_EFFICIENCY,
+    FitError,
+    Layout,
+    StepModel,
+)
+from ridgeline.analytical.serving.averages import LengthMeans, length_means
+from ridgeline.analytical.serving.traffic import Floats, TrafficError
+
+MakeModel = Callable[[str, Device, Layout, str, str, str], StepModel]
+"""``(model, device, layout, weights, activations, kv)``, as :func:`ridgeline.analytical.purchase.step_model.step_model`."""
+
+LAYOUTS_SIMULATED = 3
+"""Most layouts of one device and traffic that are simulated."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one device serves one traffic, in every world: columns of draws."""
+
+    traffic: Traffic
+    curve: Curve
+    slowdown: Floats
+    load: Floats
+    """Requests per second of one replica at the service levels; NaN where they cannot be kept."""
+    replicas: Floats
+    """Infinity there."""
+    devices: Floats
+    busy: Floats
+    latencies: dict[str, Floats]
+    """Of each service level, at the peak; seconds."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One device for all traffic: columns of draws; infinite where it does not serve."""
+
+    facts: Facts
+    plans: tuple[Plan, ...]
+    devices: Floats
+    power_kw: Floats
+    usd_per_h: Floats
+    cost_usd: Floats
+    """Over the horizon."""
+    tokens_per_s: float
+    """Mean, input and output."""
+    output_tokens_per_s: float
+    capacity_tokens_per_s: Floats
+    """What the fleet could deliver within the service levels."""
+    usd_per_million_tokens: Floats
+    usd_per_million_output_tokens: Floats
+    j_per_token: Floats
+    """All-in at the mean load."""
+    busy_j_per_token: Floats
+    """Of the devices alone at their goodput."""
+    tokens_per_s_per_mw: Floats
+    carbon_g_per_million_tokens: Floats
+    carbon_t: Floats
+    """Over the horizon."""
+    break_even_utilisation: Floats | None
+    """``None`` without both prices."""
+    break_even_months: Floats | None
+    net_present_value_usd: Floats | None
+    """Of buying one device instead of renting it."""
+
+    @property
+    def name(self) -> str:
+        """Device id."""
+        return self.facts.device.id
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What was looked at, and how."""
+
+    layouts: int
+    """Combinations of device, layout and traffic."""
+    unfit: tuple[str, ...]
+    """Why the layouts that do not fit do not."""
+    missing_levels: int
+    simulated: tuple[str, ...]
+    not_promising: tuple[str, ...]
+    """Devices that averages show to be too dear, with their factor over the best."""
+    failing: tuple[str, ...]
+    """Devices of which no layout keeps the levels, with the factor by which they miss."""
+    simulations: int
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Options by median cost, the decision, and the work behind them."""
+
+    scenario: Scenario
+    options: tuple[Option, ...]
+    decision: Decision
+    drivers: tuple[Driver, ...]
+    screening: Screening
+
+
+def answer(scenario: Scenario, known: Mapping[str, Device], make_model: MakeModel, origin: str) -> Answer:
+    """Answer a scenario.
+
+    Raises:
+        ScenarioError: for an unknown device or model, a price or power that is missing, a layout that does not fit.
+        InfeasibleError: where no candidate meets the service levels.
+    """
+    begun = time.monotonic()
+    devices = devices_of(scenario, known, origin)
+    facts = {name: facts_of(scenario, device, origin) for name, device in devices.items()}
+    slow = _Slowdown(scenario)
+    unfit: list[str] = []
+    simulated: list[str] = []
+    steps, simulations, missing, looked_at = 0, 0, 0, 0
+    curves: list[dict[str, list[Curve]]] = []
+    dear: dict[str, float] = {}
+    failing: dict[str, str] = {}
+    for traffic in scenario.traffic:
+        screened: dict[str, list[tuple[float, Screened]]] = {}
+        closest: Screened | None = None
+        try:
+            lengths = length_means(traffic.input, traffic.output)
+        except TrafficError as error:
+            raise ScenarioError(f"{origin}: traffic: {error}") from None
+        for candidate in scenario.candidates:
+            models = _models(traffic, candidate, devices[candidate.device], make_model, unfit, origin)
+            tried = [screen(d, traffic, lengths, slow.middle) for d in deployments(candidate, models)]
+            looked_at += len(tried)
+            kept = [s for s in tried if s.requests_per_s > 0.0]
+            missing += len(tried) - len(kept)
+            best = min(tried, key=lambda s: s.miss)
+            if closest is None or best.miss < closest.miss:
+                closest = best
+            if not kept:
+                failing[candidate.device] = f"{best.hardest} missed by a factor {best.miss:.2f} at best"
+                continue
+            priced = [(_optimistic(scenario, traffic, facts[candidate.device], s), s) for s in kept]
+            screened[candidate.device] = sorted(
+                priced, key=lambda p: (p[0], p[1].deployment.layout, -p[1].deployment.max_sequences)
+            )
+        if not screened:
+            assert closest is not None
+            raise InfeasibleError(
+                f"{origin}: no candidate meets {closest.hardest} of {traffic.model}: the closest, "
+                f"{closest.deployment.device} {closest.deployment.label}, takes {closest.miss:.2f} times as long on an empty "
+                f"server: relax the level or add faster devices or layouts"
+            )
+        found, done = _simulate(scenario, traffic, lengths, screened, slow, dear)
+        curves.append(found)
+        for one in (c for cs in found.values() for c in cs):
+            simulated.append(f"{traffic.model} on {one.deployment.device} {one.deployment.label}")
+            steps += sum(summary.steps for summary in one.summaries)
+        simulations += done
+    draws = Draws(scenario.seed, scenario.draws)
+    options = []
+    for name, fact in facts.items():
+        if name in dear or name in failing:
+            continue
+        if not all(name in found for found in curves):
+            failing[name] = "the simulation kept the levels at no load"
+            continue
+        plans = tuple(
+            _best_plan(scenario, traffic, fact, found[name], draws, slow)
+            for traffic, found in zip(scenario.traffic, curves, strict=True)
+        )
+        options.append(_option(scenario, fact, plans, draws))
+    options = [o for o in options if np.isfinite(o.cost_usd).mean() >= 0.5]
+    options.sort(key=lambda o: float(np.median(o.cost_usd)))
+    if not options:
+        raise InfeasibleError(
+            f"{origin}: no candidate meets the service levels once requests queue: "
+            + "; ".join(_by_how_much(found, slow) for found in curves)
+        )
+    kept_names = {o.name for o in options}
+    for name in facts:
+        if name not in kept_names and name not in dear and name not in failing:
+            failing[name] = "keeps the levels in less than half of the draws"
+    cost = np.stack([o.cost_usd for o in options], axis=1)
+    decision = decide(cost, scenario.evidence.least_probability)
+    screening = Screening(
+        looked_at, tuple(unfit), missing, tuple(simulated), tuple(f"{n}: {f:.2f}" for n, f in sorted(dear.items())),
+        tuple(f"{n}: {why}" for n, why in sorted(failing.items())), simulations, steps, time.monotonic() - begun,
+    )  # fmt: skip
+    return Answer(scenario, tuple(options), decision, tuple(drivers(cost, decision, draws.used)), screening)
+
+
+class _Slowdown:
+    """Steps' times over those of the model: software, device and shape."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        evidence = scenario.evidence
+        self.software: Chance = evidence.software_efficiency or SOFTWARE_EFFICIENCY
+        self.device_sigma = evidence.device_sigma or DEVICE_SIGMA
+        self.shape_sigma = evidence.shape_sigma or SHAPE_SIGMA
+        self.middle = 1.0 / self.software.middle
+        ends = self.software.quantile(np.asarray([0.95, 0.05]))
+        spread = math.exp(1.645 * math.hypot(self.device_sigma, self.shape_sigma))
+        self.range = (1.0 / float(ends[0]) / spread, self.middle, spread / float(ends[1]))
+        """Smallest, middle and largest that draws are likely to ask for."""
+        pair = math.sqrt(2.0 * (self.device_sigma**2 + self.shape_sigma**2))
+        self.margin = math.exp(float(ndtri(0.99)) * pair)
+        """Cost over the best from which a device is cheaper in less than one of a hundred worlds."""
+
+    def draw(self, draws: Draws, deployment: Deployment, traffic: Traffic) -> Floats:
+        """Slowdown in every world."""
+        software = draws("software efficiency", self.software)
+        device = draws(f"step times of {deployment.device}", Lognormal(1.0, self.device_sigma))
+        shape = draws(
+            f"shapes of {traffic.model} on {deployment.device} {deployment.layout.label}",
+            Lognormal(1.0, self.shape_sigma),
+        )
+        return device * shape / software
+
+
+def _models(
+    traffic: Traffic, candidate: Candidate, device: Device, make_model: MakeModel, unfit: list[str], origin: str
+) -> dict[Layout, StepModel]:
+    found: dict[Layout, StepModel] = {}
+    why = ""
+    for tp in candidate.tp:
+        for pp in candidate.pp:
+            for ep in candidate.ep:
+                layout = Layout(tp, pp, ep)
+                try:
+                    found[layout] = make_model(
+                        traffic.model, device, layout, traffic.weights, traffic.activations, traffic.kv
+                    )
+                except FitError as error:
+                    why = str(error)
+                    unfit.append(why)
+    if not found:
+        raise ScenarioError(
+            f"{origin}: candidates: {why}: give a larger layout, a narrower precision, or another device"
+        )
+    return found
+
+
+def _optimistic(scenario: Scenario, traffic: Traffic, fact: Facts, screened: Screened) -> float:
+    """Hourly cost if requests never queued, at middle values: rough, and the same for all."""
+    costs = scenario.costs
+    peak = traffic.mean_requests_per_s * traffic.peak_factor
+    replicas = peak / (screened.requests_per_s * costs.max_utilisation * costs.availability)
+    devices = max(replicas, 1.0) * screened.deployment.layout.devices
+    return devices * _middle_usd_per_h(scenario, fact)
+
+
+def _middle_usd_per_h(scenario: Scenario, fact: Facts) -> float:
+    costs = scenario.costs
+    if costs.acquire == "rent":
+        assert fact.rent is not None
+        return fact.rent.usd.middle
+    assert fact.purchase is not None
+    capex = fact.purchase.usd.middle * (1.0 + costs.system_share.middle)
+    kw = finance.power_kw(fact.busy_w.middle, fact.idle_w.middle, costs.host_w.middle, 0.8, costs.pue.middle)
+    capital = finance.capital_usd_per_h(capex, capex * costs.residual_share.middle, costs.rate.middle, costs.years)
+    running = finance.energy_usd_per_h(kw, costs.usd_per_kwh.middle)
+    return float(capital + running + finance.hosting_usd_per_h(kw, costs.hosting_usd_per_kw_month.middle))
+
+
+def _simulate(
+    scenario: Scenario,
+    traffic: Traffic,
+    lengths: LengthMeans,
+    screened: Mapping[str, list[tuple[float, Screened]]],
+    slow: _Slowdown,
+    dear: dict[str, float],
+) -> tuple[dict[str, list[Curve]], int]:
+    """Simulate devices from the most promising on; what is found too dear goes into ``dear``."""
+    found: dict[str, list[Curve]] = {}
+    best = math.inf
+    done = 0
+    alone = len(scenario.traffic) == 1
+    for name, layouts in sorted(screened.items(), key=lambda item: item[1][0][0]):
+        if alone and layouts[0][0] > best * slow.margin:
+            dear[name] = layouts[0][0] / best
+            continue
+        cheapest = math.inf
+        tried: set[tuple[Layout, float]] = set()
+        for optimistic, one in layouts:
+            if optimistic >= cheapest or len(tried) == LAYOUTS_SIMULATED:
+                break
+            if (one.deployment.layout, one.requests_per_s) in tried:
+                continue  # a larger batch than the levels allow changes nothing
+            tried.add((one.deployment.layout, one.requests_per_s))
+            simulated = curve(one.deployment, traffic, lengths, scenario.requests, scenario.seed, slow.range)
+            if simulated is None:
+                continue
+            done += len(simulated.summaries)
+            found.setdefault(name, []).append(simulated)
+            load = float(simulated.load_at(np.asarray([slow.middle]))[0])
+            if load > 0.0:
+                cheapest = min(cheapest, optimistic * one.requests_per_s / load)
+        best = min(best, cheapest)
+    return found, done
+
+
+def _best_plan(
+    scenario: Scenario, traffic: Traffic, fact: Facts, curves: list[Curve], draws: Draws, slow: _Slowdown
+) -> Plan:
+    """Of the simulated layouts the one that needs the fewest devices in the middle of the draws."""
+    plans = [_plan(scenario, traffic, one, draws, slow) for one in curves]
+    return min(plans, key=lambda plan: (float(np.median(plan.devices)), float(np.mean(~np.isfinite(plan.devices)))))
+
+
+def _plan(scenario: Scenario, traffic: Traffic, one: Curve, draws: Draws, slow: _Slowdown) -> Plan:
+    costs = scenario.costs
+    slowdown = slow.draw(draws, one.deployment, traffic)
+    noise = draws(f"simulation of {traffic.model} on {one.deployment.device}", one.sampling_error)
+    load = one.load_at(slowdown, noise)
+    peak = traffic.mean_requests_per_s * traffic.peak_factor
+    with np.errstate(invalid="ignore"):
+        replicas = np.ceil(peak / (load * costs.max_utilisation * costs.availability) - 1e-9) + costs.spare_replicas
+    replicas = np.where(np.isnan(load), np.inf, replicas)
+    served = np.isfinite(replicas)
+    shared = np.where(served, replicas, 1.0) * costs.availability
+    busy = np.where(served, one.busy_at(traffic.mean_requests_per_s / shared, slowdown), np.nan)
+    latencies = {
+        label: np.where(served, seconds, np.nan) for label, seconds in one.latencies_at(peak / shared, slowdown).items()
+    }
+    return Plan(traffic, one, slowdown, load, replicas, replicas * one.deployment.layout.devices, busy, latencies)
+
+
+def _option(scenario: Scenario, fact: Facts, plans: tuple[Plan, ...], draws: Draws) -> Option:
+    costs = scenario.costs
+    name = fact.device.id
+    busy_w, idle_w = draws(f"busy power of {name}", fact.busy_w), draws(f"idle power of {name}", fact.idle_w)
+    host_w, pue = draws("host power", costs.host_w), draws("PUE", costs.pue)
+    devices = np.sum([p.devices for p in plans], axis=0)
+    kw = np.sum(
+        [
+            np.where(np.isfinite(p.devices), p.devices, 0.0)
+            * finance.power_kw(busy_w, idle_w, host_w, np.nan_to_num(p.busy), pue)
+            for p in plans
+        ],
+        axis=0,
+    )
+    served = np.isfinite(devices)
+    kw = np.where(served, kw, np.inf)
+    owned = _owned(scenario, fact, draws, (busy_w + host_w) * pue / 1000.0)
+    rent = None if fact.rent is None else draws(f"rent of {name}", fact.rent.usd)
+    kwh_usd = draws("price of electricity", costs.usd_per_kwh)
+    if costs.acquire == "rent":
+        assert rent is not None
+        usd_per_h = devices * rent
+    else:
+        assert owned is not None
+        usd_per_h = devices * owned.fixed_usd_per_h + finance.energy_usd_per_h(kw, kwh_usd)
+    hours = finance.HOURS_PER_YEAR * costs.horizon_years
+    tokens = sum(
+        p.traffic.mean_requests_per_s * (p.traffic.input.mean_tokens + p.traffic.output.mean_tokens) for p in plans
+    )
+    output = sum(p.traffic.mean_requests_per_s * p.traffic.output.mean_tokens for p in plans)
+    capacity = np.sum(
+        [
+            np.where(np.isfinite(p.replicas), p.replicas, 0.0) * np.nan_to_num(p.load)
+            * (p.traffic.input.mean_tokens + p.traffic.output.mean_tokens)
+            for p in plans
+        ],
+        axis=0,
+    )  # fmt: skip
+    carbon = finance.carbon_g(
+        kw * hours, draws("grid carbon", costs.grid_g_per_kwh), devices * draws("embodied carbon", costs.embodied_kg),
+        costs.horizon_years / costs.years,
+    )  # fmt: skip
+    millions = tokens * hours * 3600.0 / 1e6
+    utilisation = months = value = None
+    if rent is not None and owned is not None:
+        per_device = np.where(served, kw / np.where(served, devices, 1.0), np.nan)
+        idle_kw = finance.power_kw(busy_w, idle_w, host_w, 0.0, pue)
+        fixed = owned.fixed_usd_per_h + finance.energy_usd_per_h(idle_kw, kwh_usd)
+        variable = finance.energy_usd_per_h((busy_w - idle_w) * pue / 1000.0, kwh_usd)
+        utilisation = finance.break_even_utilisation(fixed, rent, variable)
+        running = owned.running_usd_per_h + finance.energy_usd_per_h(np.nan_to_num(per_device), kwh_usd)
+        months = finance.break_even_months(owned.capex_usd, rent, running)
+        value = finance.net_present_value_usd(
+            owned.capex_usd, (rent - running) * finance.HOURS_PER_YEAR, owned.residual_usd, owned.rate, costs.years
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        busy_j = np.where(served, busy_w * np.where(served, devices, 1.0) / capacity, np.inf)
+        per_mw = np.where(served, finance.tokens_per_s_per_mw(capacity, kw), 0.0)
+    return Option(
+        fact, plans, devices, kw, usd_per_h, usd_per_h * hours, float(tokens), float(output), capacity,
+        finance.usd_per_million_tokens(usd_per_h, tokens), finance.usd_per_million_tokens(usd_per_h, output),
+        kw * 1000.0 / tokens, busy_j, per_mw, carbon / millions, carbon / 1e6, utilisation, months, value,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Owned:
+    capex_usd: Floats
+    residual_usd: Floats
+    rate: Floats
+    fixed_usd_per_h: Floats
+    """Capital, maintenance and hosting of one device."""
+    running_usd_per_h: Floats
+    """Maintenance and hosting."""
+
+
+def _owned(scenario: Scenario, fact: Facts, draws: Draws, provisioned_kw: Floats) -> _Owned | None:
+    if fact.purchase is None:
+        return None
+    costs = scenario.costs
+    price = draws(f"purchase price of {fact.device.id}", fact.purchase.usd)
+    capex = price * (1.0 + draws("share of server and network", costs.system_share))
+    residual = capex * draws("residual value", costs.residual_share)
+    rate = draws("cost of capital", costs.rate)
+    running = finance.maintenance_usd_per_h(capex, draws("maintenance", costs.maintenance_share_per_year))
+    running = running + finance.hosting_usd_per_h(
+        provisioned_kw, draws("price of hosting", costs.hosting_usd_per_kw_month)
+    )
+    capital = finance.capital_usd_per_h(capex, residual, rate, costs.years)
+    return _Owned(capex, residual, rate, capital + running, running)
+
+
+def _by_how_much(found: Mapping[str, list[Curve]], slow: _Slowdown) -> str:
+    closest = min(
+        ((float(one.tightness[0]) * slow.middle, one) for curves in found.values() for one in curves),
+        key=lambda pair: pair[0], default=None,
+    )  # fmt: skip
+    if closest is None:
+        return "no candidate has a steady load"
+    factor, one = closest
+    return f"the closest, {one.deployment.device} {one.deployment.label}, misses them by a factor {factor:.2f}"

@@ -1,0 +1,392 @@
+"""Reports of an answer: one dictionary for JSON, one page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ridgeline.analytical.purchase.chance import Certain, Chance, Lognormal, Triangular
+from ridgeline.analytical.purchase.decide import Driver, quantiles
+from ridgeline.analytical.purchase.evaluate import Answer, Option, Plan
+from ridgeline.analytical.purchase.facts import PriceFact
+from ridgeline.analytical.purchase.finance import crossover_usd_per_kwh
+from ridgeline.analytical.purchase.scenario import STALE_DAYS, Costs, Evidence
+
+SHOWN_DRIVERS = 12
+
+
+def as_dict(answer: Answer) -> dict[str, Any]:
+    """The whole answer as plain values; a figure that does not exist is ``None``."""
+    scenario, decision, screening = answer.scenario, answer.decision, answer.screening
+    return {
+        "scenario": scenario.name,
+        "as_of": scenario.day.isoformat(),
+        "seed": scenario.seed,
+        "draws": scenario.draws,
+        "verdict": verdict(answer),
+        "ranks": decision.ranks,
+        "best": answer.options[decision.best].name if decision.ranks else None,
+        "least_probability": scenario.evidence.least_probability,
+        "options": [_option(answer, place) for place in range(len(answer.options))],
+        "drivers": [_driver(driver) for driver in answer.drivers],
+        "measure": measure(answer),
+        "crossover_usd_per_kwh": _crossover(answer),
+        "screening": {
+            "layouts": screening.layouts,
+            "unfit": list(screening.unfit),
+            "missing_levels": screening.missing_levels,
+            "simulated": list(screening.simulated),
+            "not_promising": list(screening.not_promising),
+            "failing": list(screening.failing),
+            "simulations": screening.simulations,
+            "steps": screening.steps,
+            "seconds": round(screening.seconds, 3),
+        },
+        "assumed": assumed(answer),
+    }
+
+
+def verdict(answer: Answer) -> str:
+    """One sentence."""
+    decision = answer.decision
+    best = answer.options[decision.best]
+    probability = float(decision.probability_cheapest[decision.best])
+    regret = float(decision.expected_regret_usd[decision.best])
+    if decision.ranks:
+        return (
+            f"{_amount(best)} is cheapest with probability {probability:.2f}; choosing it costs "
+            f"{_usd(regret)} more than the best choice on average"
+        )
+    assert decision.runner_up is not None
+    other = answer.options[decision.runner_up]
+    return (
+        f"no ranking: {best.name} is cheapest with probability {probability:.2f} only, "
+        f"{other.name} with {decision.probability_cheapest[decision.runner_up]:.2f} (asked: "
+        f"{answer.scenario.evidence.least_probability:g})"
+    )
+
+
+def measure(answer: Answer) -> list[str]:
+    """What to find out, most valuable first: only inputs that knowing is worth something."""
+    told = []
+    for driver in answer.drivers:
+        if driver.value_usd > 0.0:
+            told.append(f"{_remedy(driver.name)} (knowing it is worth {_usd(driver.value_usd)})")
+    return told[:5]
+
+
+def _remedy(name: str) -> str:
+    kind, _, of = name.partition(" of ")
+    if name == "software efficiency":
+        return "run the engine on any one candidate (`vllm bench serve`): its share of the kernels' speed is unknown"
+    if kind == "step times":
+        return f"rent one {of} and measure decode and prefill of the model: its speed is not known"
+    if kind == "shapes":
+        return f"run the model once in that layout: {of}"
+    if kind == "simulation":
+        return f"raise `requests`: the simulated percentile of {of} is uncertain"
+    if kind in ("rent", "purchase price"):
+        return f"get a quote: {name}"
+    if kind in ("busy power", "idle power"):
+        return f"measure the {name}"
+    return f"find out the {name}"
+
+
+def assumed(answer: Answer) -> list[str]:
+    """Inputs that the scenario left to this program, with their values."""
+    found = []
+    for part, values in (("costs", answer.scenario.costs), ("evidence", answer.scenario.evidence)):
+        model = Costs if part == "costs" else Evidence
+        for name in model.model_fields:
+            if name not in values.model_fields_set:
+                value = getattr(values, name)
+                if value is not None:
+                    found.append(f"{part}.{name} = {_chance(value)}")
+    return found
+
+
+def _option(answer: Answer, place: int) -> dict[str, Any]:
+    option, decision = answer.options[place], answer.decision
+    return {
+        "device": option.name,
+        "probability_cheapest": float(decision.probability_cheapest[place]),
+        "expected_regret_usd": float(decision.expected_regret_usd[place]),
+        "serves_share": float(np.isfinite(option.cost_usd).mean()),
+        "devices": quantiles(option.devices),
+        "usd_per_h": quantiles(option.usd_per_h),
+        "cost_usd": quantiles(option.cost_usd),
+        "horizon_years": answer.scenario.costs.horizon_years,
+        "usd_per_million_tokens": quantiles(option.usd_per_million_tokens),
+        "usd_per_million_output_tokens": quantiles(option.usd_per_million_output_tokens),
+        "tokens_per_s": option.tokens_per_s,
+        "output_tokens_per_s": option.output_tokens_per_s,
+        "capacity_tokens_per_s": quantiles(option.capacity_tokens_per_s),
+        "j_per_token": quantiles(option.j_per_token),
+        "busy_j_per_token": quantiles(option.busy_j_per_token),
+        "tokens_per_s_per_mw": quantiles(option.tokens_per_s_per_mw),
+        "power_kw": quantiles(option.power_kw),
+        "power_source": option.facts.power_source,
+        "carbon_g_per_million_tokens": quantiles(option.carbon_g_per_million_tokens),
+        "carbon_t": quantiles(option.carbon_t),
+        "rent_against_buy": _rent_against_buy(option),
+        "prices": [
+            {"basis": basis, **_price(price)}
+            for basis, price in (("rent_per_hour", option.facts.rent), ("purchase", option.facts.purchase))
+            if price is not None
+        ],
+        "plans": [_plan(plan) for plan in option.plans],
+    }
+
+
+def _rent_against_buy(option: Option) -> dict[str, Any] | None:
+    if option.break_even_utilisation is None or option.break_even_months is None:
+        return None
+    assert option.net_present_value_usd is not None
+    return {
+        "utilisation": _reachable(option.break_even_utilisation, 1.0),
+        "months": _reachable(option.break_even_months, np.inf),
+        "net_present_value_usd_per_device": quantiles(option.net_present_value_usd),
+        "probability_buying_pays": float((option.net_present_value_usd > 0.0).mean()),
+    }
+
+
+def _reachable(values: Any, most: float) -> dict[str, Any]:
+    """Quantiles, ``None`` each where it is never reached, and how often it is."""
+    reached = np.isfinite(values) & (values <= most)
+    found = np.quantile(np.where(reached, values, np.inf), (0.1, 0.5, 0.9), method="inverted_cdf")
+    named = zip(("p10", "p50", "p90"), found, strict=True)
+    return {"reached": float(reached.mean()), **{k: float(v) if np.isfinite(v) else None for k, v in named}}
+
+
+def _price(price: PriceFact) -> dict[str, Any]:
+    return {
+        "usd": _chance(price.usd), "date": price.date, "age_days": price.age_days, "stale": price.stale,
+        "source": price.source,
+    }  # fmt: skip
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    curve = plan.curve
+    return {
+        "model": plan.traffic.model,
+        "layout": curve.deployment.layout.label,
+        "devices_per_replica": curve.deployment.layout.devices,
+        "max_sequences": curve.deployment.max_sequences,
+        "replicas": quantiles(plan.replicas),
+        "goodput_requests_per_s_per_replica": quantiles(np.nan_to_num(plan.load)),
+        "busy": quantiles(np.where(np.isnan(plan.busy), np.inf, plan.busy)),
+        "latency_at_peak_s": {
+            label: {**(quantiles(np.where(np.isnan(v), np.inf, v)) or {}), "limit": curve.limits_s[label]}
+            for label, v in plan.latencies.items()
+        },
+        "simulated": [
+            {
+                "requests_per_s": float(rate),
+                "requests": curve.requests,
+                "utilisation": summary.utilisation,
+                "decode_sequences": summary.decode_sequences,
+                "kv_occupancy": summary.kv_occupancy,
+                "preemptions": summary.preemptions,
+            }
+            for rate, summary in zip(curve.requests_per_s, curve.summaries, strict=True)
+        ],
+    }
+
+
+def _driver(driver: Driver) -> dict[str, Any]:
+    return {
+        "input": driver.name, "value_usd": driver.value_usd, "flips": driver.flips, "cost_ratio": driver.swing,
+        "margin_ratio": driver.margin_swing,
+    }  # fmt: skip
+
+
+def _crossover(answer: Answer) -> dict[str, Any] | None:
+    """Price of electricity at which the two best cost the same, by their medians."""
+    other = answer.decision.runner_up
+    if other is None or answer.scenario.costs.acquire == "rent":
+        return None
+    a, b = answer.options[answer.decision.best], answer.options[other]
+    kwh = answer.scenario.costs.usd_per_kwh.middle
+    kw_a, kw_b = (float(np.median(o.power_kw)) for o in (a, b))
+    fixed = [float(np.median(o.usd_per_h)) - kw * kwh for o, kw in ((a, kw_a), (b, kw_b))]
+    price = float(crossover_usd_per_kwh(fixed[0], kw_a, fixed[1], kw_b))
+    return {"between": [a.name, b.name], "usd_per_kwh": price if 0.0 < price < np.inf else None}
+
+
+def _chance(value: Chance | Any) -> str:
+    if isinstance(value, Triangular):
+        return f"{value.low:g} to {value.high:g}, most likely {value.mode:g}"
+    if isinstance(value, Lognormal):
+        return f"{value.median:g}, times or over {np.exp(value.sigma):.3g}"
+    return f"{value.value:g}" if isinstance(value, Certain) else f"{value}"
+
+
+def as_markdown(answer: Answer) -> str:
+    """The page that a buyer reads."""
+    values = as_dict(answer)
+    lines = [f"# {values['scenario']}", "", f"**{_sentence(values['verdict'])}**", ""]
+    if values["measure"]:
+        lines += ["To be surer:", "", *(f"- {line}" for line in values["measure"]), ""]
+    lines += _options_table(values)
+    lines += _latency_table(values)
+    lines += _power_table(values)
+    lines += _money_table(values)
+    lines += ["## What drives it", "", *_drivers_table(values["drivers"])]
+    if values["crossover_usd_per_kwh"] is not None:
+        crossover = values["crossover_usd_per_kwh"]
+        price = crossover["usd_per_kwh"]
+        said = "cost the same at no price of electricity" if price is None else f"cost the same at ${price:.3f}/kWh"
+        lines += [f"{' and '.join(crossover['between'])} {said}.", ""]
+    lines += _sources(values)
+    lines += _work(values)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _options_table(values: Mapping[str, Any]) -> list[str]:
+    years = values["options"][0]["horizon_years"]
+    rows = [
+        [
+            option["device"], "; ".join(f"{p['layout']}, {p['max_sequences']} seq." for p in option["plans"]),
+            _span(option["devices"], "{:.0f}"), _span(option["usd_per_million_tokens"], "{:.3g}"),
+            _span(_scaled(option["cost_usd"], 1e-6), "{:.3g}"), f"{option['probability_cheapest']:.2f}",
+            _usd(option["expected_regret_usd"]),
+        ]
+        for option in values["options"]
+    ]  # fmt: skip
+    head = ["device", "layout", "devices", "$/Mtok", f"M$ in {years:g} years", "P(cheapest)", "expected regret"]
+    return ["## Options", "", "P50 (P10 to P90).", "", *_table(head, rows)]
+
+
+def _latency_table(values: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for option in values["options"]:
+        for plan in option["plans"]:
+            for label, latency in plan["latency_at_peak_s"].items():
+                milliseconds = _scaled({k: v for k, v in latency.items() if k != "limit"}, 1e3)
+                rows.append(
+                    [
+                        option["device"], plan["model"], _span(plan["goodput_requests_per_s_per_replica"], "{:.3g}"),
+                        _span(plan["replicas"], "{:.0f}"), label, _span(milliseconds, "{:.3g}"),
+                    ]
+                )  # fmt: skip
+    head = ["device", "model", "goodput, requests/s per replica", "replicas", "level", "at the peak, ms"]
+    return ["## Latency", "", "Percentiles are simulated.", "", *_table(head, rows)]
+
+
+def _power_table(values: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            option["device"], _span(option["power_kw"], "{:.3g}"), _span(option["j_per_token"], "{:.3g}"),
+            _span(option["busy_j_per_token"], "{:.3g}"), _span(_scaled(option["tokens_per_s_per_mw"], 1e-6), "{:.3g}"),
+            _span(option["carbon_t"], "{:.3g}"), _span(option["carbon_g_per_million_tokens"], "{:.3g}"),
+            option["power_source"],
+        ]
+        for option in values["options"]
+    ]  # fmt: skip
+    head = ["device", "mean kW", "J/token all-in", "J/token of the device at goodput", "Mtok/s per MW", "t CO2", "g CO2/Mtok",
+            "power from"]  # fmt: skip
+    return ["## Power and carbon", "", *_table(head, rows)]
+
+
+def _money_table(values: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for option in values["options"]:
+        both = option["rent_against_buy"]
+        if both is not None:
+            rows.append(
+                [
+                    option["device"], _span(both["utilisation"], "{:.2f}"), f"{both['utilisation']['reached']:.2f}",
+                    _span(both["months"], "{:.0f}"), _span(both["net_present_value_usd_per_device"], "{:.0f}"),
+                    f"{both['probability_buying_pays']:.2f}",
+                ]
+            )  # fmt: skip
+    if not rows:
+        return []
+    head = ["device", "break-even utilisation", "reached with probability", "months to break even",
+            "net present value of buying one, $", "P(buying pays)"]  # fmt: skip
+    return ["## Rent against buy", "", *_table(head, rows)]
+
+
+def _drivers_table(drivers: list[dict[str, Any]]) -> list[str]:
+    rows = [
+        [
+            d["input"], _usd(d["value_usd"]), "yes" if d["flips"] else "", f"{d['cost_ratio']:.2f}",
+            f"{d['margin_ratio']:.2f}",
+        ]
+        for d in drivers[:SHOWN_DRIVERS]
+    ]  # fmt: skip
+    head = ["input", "value of knowing it", "flips the choice", "cost of the best, high over low",
+            "cost of the runner-up over the best, high over low"]  # fmt: skip
+    return _table(head, rows)
+
+
+def _sources(values: Mapping[str, Any]) -> list[str]:
+    lines = ["## Prices", ""]
+    for option in values["options"]:
+        for price in option["prices"]:
+            old = f", **{price['age_days']} days old: more than {STALE_DAYS}**" if price["stale"] else ""
+            unit = "$/h" if price["basis"] == "rent_per_hour" else "$"
+            lines.append(f"- {option['device']}: {price['usd']} {unit}, {price['date']}{old} ({price['source']})")
+    lines += ["", "## Assumed", "", "Not said by the scenario, so taken from this program:", ""]
+    return [*lines, *(f"- {line}" for line in values["assumed"]), ""]
+
+
+def _work(values: Mapping[str, Any]) -> list[str]:
+    s = values["screening"]
+    lines = [
+        "## How it was found",
+        "",
+        f"{s['layouts']} combinations of device, layout and batch were screened by averages; {len(s['unfit'])} more layouts do "
+        f"not fit, {s['missing_levels']} cannot keep the levels. {len(s['simulated'])} were simulated at several loads "
+        f"({s['simulations']} simulations, {s['steps']} steps); {values['draws']} draws with seed {values['seed']}; "
+        f"{s['seconds']:.1f} s.",
+        "",
+        "Simulated:",
+        "",
+        *(f"- {line}" for line in s["simulated"]),
+        "",
+    ]
+    for title, key in (
+        ("Not simulated: too dear by averages (cost over the best simulated)", "not_promising"),
+        ("Left out: service levels", "failing"),
+        ("Layouts that do not fit", "unfit"),
+    ):
+        if s[key]:
+            lines += [f"{title}:", "", *(f"- {line}" for line in dict.fromkeys(s[key])), ""]
+    return lines
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def _span(found: Mapping[str, Any] | None, form: str) -> str:
+    """``P50 (P10 to P90)``; what is not reached is ``never``."""
+    if not found or "p50" not in found:
+        return "not in all draws"
+    text = {key: "never" if found[key] is None else form.format(found[key]) for key in ("p10", "p50", "p90")}
+    return text["p50"] if len(set(text.values())) == 1 else f"{text['p50']} ({text['p10']} to {text['p90']})"
+
+
+def _scaled(found: Mapping[str, Any] | None, by: float) -> dict[str, Any] | None:
+    return None if not found else {key: None if v is None else v * by for key, v in found.items()}
+
+
+def _amount(option: Option) -> str:
+    devices = quantiles(option.devices)
+    count = f"{devices['p50']:.0f} x " if devices else ""
+    return f"{count}{option.name}"
+
+
+def _usd(value: float) -> str:
+    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= scale:
+            return f"${value / scale:.3g}{unit}"
+    return f"${value:.3g}"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
