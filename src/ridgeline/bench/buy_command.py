@@ -5,6 +5,11 @@ from __future__ import annotations
 import json as json_module
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ridgeline.analytical.architectures.architecture import Architecture
+    from ridgeline.analytical.purchase.scenario import Scenario
 
 EXIT_BELOW = 1
 EXIT_UNCLEAR = 3
@@ -15,17 +20,17 @@ def run_buy(path: Path, as_json: bool, output: Path | None) -> None:
 
     Raises:
         ScenarioError: for a scenario that cannot be answered.
+        ArchitectureError: for a model that is neither built in nor a config.json.
         DeviceError: where the catalogue does not load.
     """
     from ridgeline.analytical.catalogue import catalogue
     from ridgeline.analytical.purchase.evaluate import answer
     from ridgeline.analytical.purchase.report import as_dict, as_markdown
     from ridgeline.analytical.purchase.scenario import InfeasibleError, load_scenario
-    from ridgeline.analytical.purchase.step_model import step_model
 
     scenario = load_scenario(path)
     try:
-        found = answer(scenario, catalogue(), step_model, str(path))
+        found = answer(scenario, catalogue(), _architectures(scenario, path), str(path))
     except InfeasibleError as error:
         print(f"ridgeline: {error}", file=sys.stderr)
         raise SystemExit(EXIT_BELOW) from None
@@ -42,3 +47,13 @@ def run_buy(path: Path, as_json: bool, output: Path | None) -> None:
         print(output)
     if not found.decision.ranks:
         raise SystemExit(EXIT_UNCLEAR)
+
+
+def _architectures(scenario: Scenario, path: Path) -> dict[str, Architecture]:
+    """Models by the scenario's name for them; a path counts from the scenario's folder."""
+    from ridgeline.analytical.architectures.builtin import load_architecture
+
+    names = {traffic.model for traffic in scenario.traffic}
+    return {
+        name: load_architecture(path.parent / name if name.endswith(".json") or "/" in name else name) for name in names
+    }

@@ -9,32 +9,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
 
+from ridgeline.analytical.architectures.architecture import Architecture
 from ridgeline.analytical.device import Device
+from ridgeline.analytical.layout import Layout, LayoutError, Precisions
 from ridgeline.analytical.purchase import finance
 from ridgeline.analytical.purchase.chance import Chance, Draws, Lognormal
 from ridgeline.analytical.purchase.decide import Decision, Driver, decide, drivers
 from ridgeline.analytical.purchase.facts import Facts, devices_of, facts_of
-from ridgeline.analytical.purchase.frontier import Curve, Deployment, Screened, curve, deployments, screen
+from ridgeline.analytical.purchase.frontier import Curve, Deployment, Screen, Screened, curve
 from ridgeline.analytical.purchase.scenario import Candidate, InfeasibleError, Scenario, ScenarioError, Traffic
 from ridgeline.analytical.purchase.step_model import (
     DEVICE_SIGMA,
     SHAPE_SIGMA,
     SOFTWARE_EFFICIENCY,
     FitError,
-    Layout,
-    StepModel,
+    step_model,
 )
 from ridgeline.analytical.serving.averages import LengthMeans, length_means
 from ridgeline.analytical.serving.traffic import Floats, TrafficError
-
-MakeModel = Callable[[str, Device, Layout, str, str, str], StepModel]
-"""``(model, device, layout, weights, activations, kv)``, as :func:`ridgeline.analytical.purchase.step_model.step_model`."""
 
 LAYOUTS_SIMULATED = 3
 """Most layouts of one device and traffic that are simulated."""
@@ -125,8 +123,16 @@ class Answer:
     screening: Screening
 
 
-def answer(scenario: Scenario, known: Mapping[str, Device], make_model: MakeModel, origin: str) -> Answer:
+def answer(
+    scenario: Scenario, known: Mapping[str, Device], architectures: Mapping[str, Architecture], origin: str
+) -> Answer:
     """Answer a scenario.
+
+    Args:
+        scenario: what is asked.
+        known: devices by id.
+        architectures: of every model of the traffic, by the scenario's name for it.
+        origin: the scenario's file, for messages.
 
     Raises:
         ScenarioError: for an unknown device or model, a price or power that is missing, a layout that does not fit.
@@ -143,27 +149,36 @@ def answer(scenario: Scenario, known: Mapping[str, Device], make_model: MakeMode
     dear: dict[str, float] = {}
     failing: dict[str, str] = {}
     for traffic in scenario.traffic:
-        screened: dict[str, list[tuple[float, Screened]]] = {}
+        screened: dict[str, list[tuple[float, Screen, Screened]]] = {}
         closest: Screened | None = None
         try:
             lengths = length_means(traffic.input, traffic.output)
         except TrafficError as error:
             raise ScenarioError(f"{origin}: traffic: {error}") from None
         for candidate in scenario.candidates:
-            models = _models(traffic, candidate, devices[candidate.device], make_model, unfit, origin)
-            tried = [screen(d, traffic, lengths, slow.middle) for d in deployments(candidate, models)]
+            tried = _screened(
+                scenario, traffic, lengths, candidate, devices[candidate.device], architectures[traffic.model], slow, unfit,
+                origin,
+            )  # fmt: skip
             looked_at += len(tried)
-            kept = [s for s in tried if s.requests_per_s > 0.0]
+            kept = [s for s in tried if s[1].requests_per_s > 0.0]
             missing += len(tried) - len(kept)
-            best = min(tried, key=lambda s: s.miss)
+            best = min((s[1] for s in tried), key=lambda s: s.miss)
             if closest is None or best.miss < closest.miss:
                 closest = best
             if not kept:
                 failing[candidate.device] = f"{best.hardest} missed by a factor {best.miss:.2f} at best"
                 continue
-            priced = [(_optimistic(scenario, traffic, facts[candidate.device], s), s) for s in kept]
+            fact = facts[candidate.device]
+            priced = [(_optimistic(scenario, traffic, fact, one), asked, one) for asked, one in kept]
             screened[candidate.device] = sorted(
-                priced, key=lambda p: (p[0], p[1].deployment.layout, -p[1].deployment.max_sequences)
+                priced,
+                key=lambda p: (
+                    p[0],
+                    p[2].deployment.layout.devices,
+                    p[2].deployment.layout.ep,
+                    -p[2].deployment.max_sequences,
+                ),
             )
         if not screened:
             assert closest is not None
@@ -172,7 +187,7 @@ def answer(scenario: Scenario, known: Mapping[str, Device], make_model: MakeMode
                 f"{closest.deployment.device} {closest.deployment.label}, takes {closest.miss:.2f} times as long on an empty "
                 f"server: relax the level or add faster devices or layouts"
             )
-        found, done = _simulate(scenario, traffic, lengths, screened, slow, dear)
+        found, done = _simulate(scenario, traffic, screened, slow, dear)
         curves.append(found)
         for one in (c for cs in found.values() for c in cs):
             simulated.append(f"{traffic.model} on {one.deployment.device} {one.deployment.label}")
@@ -239,25 +254,45 @@ class _Slowdown:
         return device * shape / software
 
 
-def _models(
-    traffic: Traffic, candidate: Candidate, device: Device, make_model: MakeModel, unfit: list[str], origin: str
-) -> dict[Layout, StepModel]:
-    found: dict[Layout, StepModel] = {}
+def _screened(
+    scenario: Scenario,
+    traffic: Traffic,
+    lengths: LengthMeans,
+    candidate: Candidate,
+    device: Device,
+    architecture: Architecture,
+    slow: _Slowdown,
+    unfit: list[str],
+    origin: str,
+) -> list[tuple[Screen, Screened]]:
+    """Every layout and batch of a candidate that fits.
+
+    Raises:
+        ScenarioError: where none does.
+    """
+    try:
+        precisions = Precisions(weights=traffic.weights, activations=traffic.activations, kv=traffic.kv)
+    except LayoutError as error:
+        raise ScenarioError(f"{origin}: traffic: {error}") from None
+    found: list[tuple[Screen, Screened]] = []
     why = ""
+    length = lengths.input + lengths.output
     for tp in candidate.tp:
-        for pp in candidate.pp:
-            for ep in candidate.ep:
-                layout = Layout(tp, pp, ep)
-                try:
-                    found[layout] = make_model(
-                        traffic.model, device, layout, traffic.weights, traffic.activations, traffic.kv
-                    )
-                except FitError as error:
-                    why = str(error)
-                    unfit.append(why)
+        for ep in candidate.ep:
+            try:
+                layout = Layout(tp=tp, ep=ep)
+                model = step_model(architecture, device, layout, precisions, length, candidate.token_budget)
+            except (LayoutError, FitError) as error:
+                why = str(error)
+                unfit.append(why)
+                continue
+            averages = Screen(model, traffic, lengths, max(candidate.max_sequences), candidate.token_budget)
+            for most in candidate.max_sequences:
+                deployment = Deployment(device.id, layout, most, candidate.token_budget, model)
+                found.append((averages, averages.judge(deployment, slow.middle)))
     if not found:
         raise ScenarioError(
-            f"{origin}: candidates: {why}: give a larger layout, a narrower precision, or another device"
+            f"{origin}: candidates: {why}; give a larger layout, a narrower precision, or another device"
         )
     return found
 
@@ -287,8 +322,7 @@ def _middle_usd_per_h(scenario: Scenario, fact: Facts) -> float:
 def _simulate(
     scenario: Scenario,
     traffic: Traffic,
-    lengths: LengthMeans,
-    screened: Mapping[str, list[tuple[float, Screened]]],
+    screened: Mapping[str, list[tuple[float, Screen, Screened]]],
     slow: _Slowdown,
     dear: dict[str, float],
 ) -> tuple[dict[str, list[Curve]], int]:
@@ -303,13 +337,13 @@ def _simulate(
             continue
         cheapest = math.inf
         tried: set[tuple[Layout, float]] = set()
-        for optimistic, one in layouts:
+        for optimistic, asked, one in layouts:
             if optimistic >= cheapest or len(tried) == LAYOUTS_SIMULATED:
                 break
             if (one.deployment.layout, one.requests_per_s) in tried:
                 continue  # a larger batch than the levels allow changes nothing
             tried.add((one.deployment.layout, one.requests_per_s))
-            simulated = curve(one.deployment, traffic, lengths, scenario.requests, scenario.seed, slow.range)
+            simulated = curve(one.deployment, asked, traffic, scenario.requests, scenario.seed, slow.range)
             if simulated is None:
                 continue
             done += len(simulated.summaries)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ridgeline.analytical.layout import Layout
 from ridgeline.analytical.purchase.chance import Certain, Chance, Lognormal
-from ridgeline.analytical.purchase.scenario import Candidate, Traffic
-from ridgeline.analytical.purchase.step_model import Layout, StepModel
+from ridgeline.analytical.purchase.scenario import Traffic
+from ridgeline.analytical.purchase.step_model import StepModel
 from ridgeline.analytical.serving.averages import LengthMeans, averages
 from ridgeline.analytical.serving.simulation import Server, simulate
 from ridgeline.analytical.serving.summary import Summary, summarise
@@ -59,43 +60,48 @@ class Screened:
     """That level."""
 
 
-def screen(deployment: Deployment, traffic: Traffic, lengths: LengthMeans, slowdown: float) -> Screened:
-    """Judge a deployment by averages, with steps that take ``slowdown`` times the model's."""
-    model = deployment.model
-    miss, hardest = _alone(deployment, traffic, slowdown)
-    n = _LADDER[deployment.max_sequences >= _LADDER]
-    n = n if n[-1] == deployment.max_sequences else np.append(n, float(deployment.max_sequences))
-    mean = averages(model.step_times, lengths, n)
-    fits = (mean.kv_tokens <= model.kv_tokens) & (mean.tokens_per_step <= deployment.token_budget)
-    limit = min((lv.limit_s for lv in traffic.levels if lv.metric in ("tpot", "itl")), default=np.inf)
-    kept = fits & (mean.tpot_s * slowdown <= limit)
-    best = float(mean.requests_per_s[kept].max()) / slowdown if kept.any() and miss <= 1.0 else 0.0
-    saturated = float(mean.requests_per_s[fits].max()) / slowdown if fits.any() else 0.0
-    if fits.any() and not kept.any() and miss <= 1.0:
-        miss, hardest = float(mean.tpot_s[fits].min()) * slowdown / limit, "tpot or itl at the smallest batch"
-    return Screened(deployment, best, saturated, miss, hardest)
+class Screen:
+    """Averages of one layout, asked of its step model once, for every batch and slowdown."""
+
+    def __init__(
+        self, model: StepModel, traffic: Traffic, lengths: LengthMeans, most_sequences: int, budget: int
+    ) -> None:
+        self._traffic = traffic
+        n = _LADDER[most_sequences > _LADDER]
+        self.sequences = np.append(n, float(most_sequences))
+        self.mean = averages(model.step_times, lengths, self.sequences)
+        self._fits = (self.mean.kv_tokens <= model.kv_tokens) & (self.mean.tokens_per_step <= budget)
+        self._alone = _alone(model, traffic, budget)
+
+    def judge(self, deployment: Deployment, slowdown: float) -> Screened:
+        """Judge a batch size, with steps that take ``slowdown`` times the model's."""
+        mean, levels = self.mean, self._traffic.levels
+        hardest = max(levels, key=lambda level: self._alone[level.label] / level.limit_s)
+        label, miss = hardest.label, self._alone[hardest.label] * slowdown / hardest.limit_s
+        fits = self._fits & (self.sequences <= deployment.max_sequences)
+        limit = min((level.limit_s for level in levels if level.metric in ("tpot", "itl")), default=np.inf)
+        kept = fits & (mean.tpot_s * slowdown <= limit)
+        best = float(mean.requests_per_s[kept].max()) / slowdown if kept.any() and miss <= 1.0 else 0.0
+        saturated = float(mean.requests_per_s[fits].max()) / slowdown if fits.any() else 0.0
+        if fits.any() and not kept.any() and miss <= 1.0:
+            miss, label = float(mean.tpot_s[fits].min()) * slowdown / limit, "tpot or itl at the smallest batch"
+        return Screened(deployment, best, saturated, miss, label)
 
 
-def _alone(deployment: Deployment, traffic: Traffic, slowdown: float) -> tuple[float, str]:
-    """The level that is hardest to keep for a request on an empty server, and by what factor it is missed."""
-    times = deployment.model.step_times
-    worst, hardest = 0.0, ""
-    for level in traffic.levels:
-        u = np.asarray([level.percentile / 100.0])
-        prompt = traffic.input.quantile(u).astype(np.float64)
-        step = float(times(0.0 * prompt, 0.0 * prompt, 1.0 + 0.0 * prompt, prompt)[0])
-        chunks = np.ceil(prompt / deployment.token_budget)
-        first = float((chunks * times(prompt / chunks, (prompt + 1.0) / 2.0, 0.0 * prompt, 0.0 * prompt))[0])
-        if level.metric == "ttft":
-            alone = first
-        elif level.metric == "e2e":
-            alone = max(first, step * float(traffic.output.quantile(u)[0] - 1))
-        else:
-            alone = step
-        miss = alone * slowdown / level.limit_s
-        if miss > worst:
-            worst, hardest = miss, level.label
-    return worst, hardest
+def _alone(model: StepModel, traffic: Traffic, budget: int) -> dict[str, float]:
+    """Latency by level of a request on an empty server, as long as the level's percentile asks for."""
+    u = np.asarray([level.percentile / 100.0 for level in traffic.levels])
+    prompt = traffic.input.quantile(u).astype(np.float64)
+    answer = traffic.output.quantile(u).astype(np.float64)
+    chunks = np.ceil(prompt / budget)
+    none = np.zeros(len(u))
+    first = chunks * model.step_times(prompt / chunks, (prompt + 1.0) / 2.0, none, none)
+    step = model.step_times(none, none, none + 1.0, prompt)
+    found = {}
+    for i, level in enumerate(traffic.levels):
+        e2e = max(first[i], step[i] * (answer[i] - 1.0))
+        found[level.label] = float({"ttft": first[i], "e2e": e2e}.get(level.metric, step[i]))
+    return found
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ class Curve:
 
 
 def curve(
-    deployment: Deployment, traffic: Traffic, lengths: LengthMeans, requests: int, seed: int, slowdowns: Sequence[float]
+    deployment: Deployment, screened: Screen, traffic: Traffic, requests: int, seed: int, slowdowns: Sequence[float]
 ) -> Curve | None:
     """Simulate one replica at several loads; ``None`` where not even the smallest has a long run.
 
@@ -158,8 +164,8 @@ def curve(
     server = Server(
         kv_tokens=model.kv_tokens, max_sequences=deployment.max_sequences, token_budget=deployment.token_budget
     )
-    promised = [screen(deployment, traffic, lengths, f).requests_per_s * f for f in slowdowns]
-    top = screen(deployment, traffic, lengths, 1.0).saturated_per_s
+    promised = [screened.judge(deployment, f).requests_per_s * f for f in slowdowns]
+    top = screened.judge(deployment, 1.0).saturated_per_s
     most = min(1.15 * max(promised), 0.97 * top)
     rates = np.geomspace(max(0.5 * min(promised), LEAST_LOAD * max(promised)), most, LOADS)
     found: list[Summary] = []
@@ -192,12 +198,3 @@ def _sampling_error(summary: Summary, traffic: Traffic) -> Chance:
 
 
 _END = np.asarray([1.0 - 1e-12])
-
-
-def deployments(candidate: Candidate, models: dict[Layout, StepModel]) -> list[Deployment]:
-    """Every layout of a candidate that fits, with every size of its batch."""
-    return [
-        Deployment(candidate.device, layout, most, candidate.token_budget, model)
-        for layout, model in models.items()
-        for most in candidate.max_sequences
-    ]

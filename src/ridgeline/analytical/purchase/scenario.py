@@ -110,11 +110,10 @@ class Traffic(_Part):
 
 
 class Candidate(_Part):
-    """A device and the layouts to try on it: every combination."""
+    """A device and the layouts to try on it: every combination. Pipelines are not simulated, so there is no pp."""
 
     device: str
     tp: Counts = [1]
-    pp: Counts = [1]
     ep: Counts = [1]
     max_sequences: Counts = [256]
     token_budget: int = Field(default=8192, ge=1)

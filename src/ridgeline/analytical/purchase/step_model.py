@@ -1,6 +1,10 @@
 """Times of steps of a model on a device in a layout, and how sure they are.
 
-The evidence is kept in three parts, because they cancel differently when options are compared:
+A step's time is that of its operators one after the other, each from its bound: operations over the rate that kernels of its
+family reach, bytes over the bandwidth they reach, whichever is longer, and a launch. The shares are medians of those fitted to
+public kernel tables (peers-analytical.md 3.3), so they are *assumed* here, for every device alike: what a device does better or
+worse than that is its device effect. The evidence is kept in three parts, because they cancel differently when options are
+compared:
 
 * the *software efficiency*, kernels' time over the engine's: common to all candidates, so it moves costs, hardly rankings;
 * the *device effect*: one draw for a device, whatever the layout, operator or phase;
@@ -9,14 +13,22 @@ The evidence is kept in three parts, because they cancel differently when option
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from ridgeline.analytical.architectures.architecture import Architecture
+from ridgeline.analytical.architectures.operations import Family, Operation, operations
+from ridgeline.analytical.collectives import CollectiveError, link_for, transfer_time
 from ridgeline.analytical.device import Device
+from ridgeline.analytical.layout import Layout, LayoutError, Precisions
+from ridgeline.analytical.limits import LimitError, limits
+from ridgeline.analytical.memory import memory
+from ridgeline.analytical.phases import Group, Phase, PhaseError
 from ridgeline.analytical.purchase.chance import Chance, Lognormal
-from ridgeline.analytical.work import fma_key
+from ridgeline.analytical.work import Work
 
 SOFTWARE_EFFICIENCY: Chance = Lognormal(0.5, 0.35)
 """Assumed. End to end, engines reach 0.12 to 0.46 of the ideal time per output token (medians by system, engine and model of
@@ -27,113 +39,155 @@ is the standard deviation of a pair's logarithm, over the root of 2 that of one 
 SHAPE_SIGMA = 0.1
 """Assumed. Kernels of unseen shapes on a known device err 8 to 10 % in the median with three fitted parameters (3.3)."""
 
+MEMORY_SHARE = 0.9
+"""Of a device's memory that an engine may use: vLLM's default."""
+LATENCY_S = 8e-6
+"""Of a collective over a link that states none (3.3; kipply's figure, 1.10)."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Shares of the ceilings that kernels of a family reach, and what a launch of one costs."""
+
+    rate: float
+    bandwidth: float
+    launch_s: float
+
+
+REACH: dict[Family, Reach] = {
+    "gemm": Reach(0.76, 0.78, 3e-6),  # fitted: 0.68 to 0.84, 0.72 to 0.84, 2 to 8 us
+    "moe_gemm": Reach(0.76, 0.78, 3e-6),
+    "attention": Reach(0.52, 0.80, 12e-6),  # 0.50 to 0.55 in prefill, 0.75 to 0.85 in decode, 12 to 20 us
+}
+OTHER = Reach(0.6, 0.7, 3e-6)
+"""Of families without a public table: embedding, routing, scans, convolutions, collectives' memory. Not sourced."""
+LINK_REACH = 0.7
+"""Of a link's bandwidth. Not sourced."""
+
 
 class FitError(ValueError):
     """A layout that a model cannot have on a device. One line."""
 
 
-@dataclass(frozen=True, order=True)
-class Layout:
-    """How one replica is spread: tensor, pipeline and expert parallel."""
-
-    tp: int = 1
-    pp: int = 1
-    ep: int = 1
-
-    @property
-    def devices(self) -> int:
-        """Devices of one replica; experts are spread over those of the tensor parallel group."""
-        return self.tp * self.pp
-
-    @property
-    def label(self) -> str:
-        """Such as ``tp4`` or ``tp8 ep8``."""
-        return (
-            " ".join(f"{name}{n}" for name, n in (("tp", self.tp), ("pp", self.pp), ("ep", self.ep)) if n > 1) or "tp1"
-        )
-
-
 class StepModel(Protocol):
     """Step times in columns, and the memory that is left for keys and values."""
 
-    kv_tokens: int
-    """Tokens that fit beside the weights into one replica."""
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens that fit beside the weights into one replica."""
+        ...
 
     def step_times(self, prefill_tokens: Any, prefill_context: Any, sequences: Any, context_tokens: Any) -> Any:
         """Seconds, as :data:`~ridgeline.analytical.serving.averages.StepTimes`."""
         ...
 
 
+Operations = Callable[[Architecture, Phase, Precisions, Layout], tuple[Operation, ...]]
+
+
 @dataclass(frozen=True)
-class ClosedForm:
-    """Weights, keys and values, and 2 P operations per token, over a device's ceilings with kernels' efficiencies.
+class OperatorSteps:
+    """Step times from the operators of an architecture."""
 
-    Constants: medians of those fitted to public kernel tables (peers-analytical.md 3.3): GEMM reaches 0.76 of the rate and 0.78
-    of the bandwidth, prefill attention 0.52 of the rate, decode attention 0.8 of the bandwidth; 3 us for a GEMM, 12 for an
-    attention. An all-reduce takes 8 us and its bytes over 0.7 of the link (section 1.10).
-    """
-
-    parameters: float
-    layers: int
-    hidden: int
-    q_width: int
-    kv_bytes_per_token: float
-    weight_bytes: float
-    rate_per_s: float
-    bandwidth_bytes_per_s: float
-    link_bytes_per_s: float
-    tp: int
+    architecture: Architecture
+    device: Device
+    layout: Layout
+    precisions: Precisions
     kv_tokens: int
 
     def step_times(self, prefill_tokens: Any, prefill_context: Any, sequences: Any, context_tokens: Any) -> Any:
-        """Seconds."""
-        tokens = np.asarray(prefill_tokens + sequences, dtype=np.float64)
-        linear = np.maximum(
-            2.0 * self.parameters * tokens / (self.tp * self.rate_per_s * 0.76),
-            self.weight_bytes / (self.tp * self.bandwidth_bytes_per_s * 0.78),
-        )
-        pairs = prefill_tokens * prefill_context
-        attention = 4.0 * self.q_width * self.layers * pairs / (self.tp * self.rate_per_s * 0.52)
-        attention = attention + context_tokens * self.kv_bytes_per_token / (self.tp * self.bandwidth_bytes_per_s * 0.8)
-        time = linear + attention + self.layers * 24e-6
-        if self.tp > 1:
-            moved = 2.0 * (self.tp - 1) / self.tp * tokens * self.hidden * 2.0
-            time = time + 2 * self.layers * (8e-6 + moved / (0.7 * self.link_bytes_per_s))
-        return np.where(tokens > 0.0, time, 0.0)
+        """Seconds of columns of one length; 0 for steps without a token."""
+        tokens, mean, n, context = np.broadcast_arrays(
+            *(np.atleast_1d(np.asarray(a, dtype=np.float64))
+              for a in (prefill_tokens, prefill_context, sequences, context_tokens))
+        )  # fmt: skip
+        found = np.zeros(len(tokens))
+        prefills, decodes = tokens > 0.0, n > 0.0
+        for with_prefill, with_decode in ((True, False), (False, True), (True, True)):
+            rows = (prefills == with_prefill) & (decodes == with_decode)
+            if rows.any():
+                groups = []
+                if with_prefill:
+                    groups.append(_prompts(tokens[rows], mean[rows]))
+                if with_decode:
+                    # A table's edge asks for a part of a sequence; one is the least there is.
+                    each = np.maximum(context[rows] / n[rows], 1.0)
+                    groups.append(
+                        Group(
+                            sequences=np.maximum(n[rows], 1.0), q_length=1.0, kv_length=each, sampled=1, decoding=True
+                        )
+                    )
+                phase = Phase(name="mixed", groups=tuple(groups))
+                listed = operations(self.architecture, phase, self.precisions, self.layout)
+                found[rows] = sum(operator_time(each, self.device) * each.count for each in listed if not each.fusible)
+        return found
 
 
-_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float8_e4m3fn": 1.0, "int8": 1.0, "float4_e2m1fn": 0.5}
-_MODELS = {
-    "llama-3.1-8b": (8.03e9, 32, 4096, 4096, 1024),
-    "llama-3.1-70b": (70.6e9, 80, 8192, 8192, 1024),
-    "qwen3-32b": (32.8e9, 64, 5120, 8192, 1024),
-}
+def _prompts(tokens: Any, mean: Any) -> Group:
+    """Chunks of prompts with ``tokens`` tokens, which attend to ``mean`` tokens each on average.
+
+    One chunk at the end of a cache long enough; where the mean is shorter than that of one prompt of so many tokens, several
+    whole prompts.
+    """
+    tokens = np.maximum(tokens, 1.0)
+    whole = np.maximum(2.0 * mean - 1.0, 1.0)
+    prompts = np.maximum(tokens / whole, 1.0)
+    length = tokens / prompts
+    return Group(
+        sequences=prompts, q_length=length, kv_length=np.maximum(mean + (length - 1.0) / 2.0, length), sampled=1
+    )
 
 
-def step_model(model: str, device: Device, layout: Layout, weights: str, activations: str, kv: str) -> StepModel:
-    """The step times of ``model``.
+def operator_time(operation: Operation, device: Device) -> Any:
+    """Seconds of one run of an operator by kernels that reach the shares of :data:`REACH`.
 
     Raises:
-        FitError: where the device lacks the precision or a link, or the weights leave no room.
-        KeyError: for an unknown model.
+        LimitError: where the device lacks the precision.
+        CollectiveError: where it states no link.
     """
-    parameters, layers, hidden, q_width, kv_width = _MODELS[model]
-    rate = device.rate(fma_key(activations))
-    bandwidth = device.bandwidth(device.main_memory.name)
-    if rate is None or bandwidth is None:
-        raise FitError(f"{device.id} states no {activations} rate or no bandwidth")
-    if layout.tp > 1 and not device.links:
-        raise FitError(f"{device.id} states no link: {layout.label} cannot be timed")
-    weight_bytes = parameters * _BYTES[weights]
-    kv_bytes = 2.0 * layers * kv_width * _BYTES[kv]
-    room = 0.9 * device.main_memory.capacity_bytes * layout.tp - weight_bytes
-    if room <= 0.0:
-        raise FitError(
-            f"{model} in {weights} needs {weight_bytes / 1e9:.0f} GB, {layout.label} of {device.id} has "
-            f"{0.9 * device.main_memory.capacity_bytes * layout.tp / 1e9:.0f} GB"
+    reach = REACH.get(operation.family, OTHER)
+    work = operation.work
+    if operation.transfer is not None:
+        local = limits(Work(read_bytes=work.read_bytes, written_bytes=work.written_bytes), device)
+        latency = 0.0 if link_for(device, operation.transfer.ranks).latency_s else LATENCY_S
+        return np.maximum(
+            transfer_time(operation.transfer, device) / LINK_REACH + latency, local.of("memory") / reach.bandwidth
         )
-    link = max((link.per_direction_bytes_per_s for link in device.links), default=0.0)
-    return ClosedForm(
-        parameters, layers, hidden, q_width, kv_bytes, weight_bytes, rate.value_per_s, bandwidth.value_per_s, link,
-        layout.tp, int(room / kv_bytes),
-    )  # fmt: skip
+    found = limits(work, device)
+    return np.maximum(found.of("unit") / reach.rate, found.of("memory") / reach.bandwidth) + reach.launch_s
+
+
+def step_model(
+    architecture: Architecture, device: Device, layout: Layout, precisions: Precisions, length: float, budget: int
+) -> StepModel:
+    """The step times of a model.
+
+    Args:
+        architecture: the model.
+        device: one of the replica's devices.
+        layout: of the replica.
+        precisions: of weights, activations and cache.
+        length: tokens of a typical sequence: what a windowed or recurrent layer keeps for each token depends on it.
+        budget: most tokens of a step, which set the activations' memory.
+
+    Raises:
+        FitError: where the model cannot be laid out so, the device lacks the precision or a link, or the weights leave no room.
+    """
+    capacity = MEMORY_SHARE * device.main_memory.capacity_bytes
+    who = f"{architecture.name} in {precisions.label} as {layout.label} of {device.id}"
+    try:
+        pages = max(int(length), 1)
+        held = memory(architecture, precisions, layout, sequences=1, length=pages, tokens=budget, page=1)
+        fixed = float(held.weights_bytes + held.activations_bytes)
+        room = capacity - fixed
+        kv_tokens = int(room / (float(held.kv_bytes) / pages)) if room > 0.0 else 0
+        if kv_tokens < pages:
+            raise FitError(
+                f"{who} does not fit: weights, activations and one sequence of {pages} tokens need "
+                f"{(fixed + float(held.kv_bytes)) / 1e9:.1f} GB a device, which may use {capacity / 1e9:.1f} GB"
+            )
+        model = OperatorSteps(architecture, device, layout, precisions, kv_tokens)
+        model.step_times(1.0, 1.0, 1.0, 1.0)
+    except (LayoutError, PhaseError, LimitError, CollectiveError) as error:
+        raise FitError(f"{who}: {error}") from None
+    return model
