@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ridgeline.analytical.serving.queueing import md1_wait_s, mm1_sojourn_percentile_s, mm1_wait_s
 from ridgeline.analytical.serving.simulation import Run, Server, SimulationError, simulate
 from ridgeline.analytical.serving.summary import summarise
+from ridgeline.analytical.serving.table import StepTable
 from ridgeline.analytical.serving.traffic import (
     ClosedLoop,
     Deterministic,
@@ -32,6 +33,9 @@ def step_time_s(prefill_tokens: float, prefill_context: float, sequences: float,
     """A made-up device: a fixed part, tokens, attention of prompts and of decoding."""
     pairs = prefill_tokens * prefill_context
     return 4e-3 + 2e-5 * (prefill_tokens + sequences) + 1e-9 * pairs + 2e-8 * context_tokens
+
+
+table = StepTable(lambda *a: step_time_s(*a), 256, 8192, 3400)
 
 
 def chat(rate_per_s: float, count: int, seed: int = 1) -> Requests:
@@ -124,24 +128,26 @@ def test_a_prompt_over_the_budget_is_worked_on_in_chunks() -> None:
     st.sampled_from([1, 16, 64]),
     st.integers(1, 3),
     st.sampled_from(["round_robin", "least_outstanding", "random"]),
+    st.booleans(),
 )
 def test_tokens_are_conserved_and_no_limit_is_broken(
-    seed: int, mixing: str, most: int, kv_tokens: int | None, page: int, replicas: int, router: str
+    seed: int, mixing: str, most: int, kv_tokens: int | None, page: int, replicas: int, router: str, by_table: bool
 ) -> None:
     server = Server(
         kv_tokens=kv_tokens, page_tokens=page, max_sequences=most, token_budget=512, mixing=mixing,  # type: ignore[arg-type]
         replicas=replicas, router=router,  # type: ignore[arg-type]
     )  # fmt: skip
-    run = simulate(step_time_s, chat(60.0, 60, seed), server)
+    run = simulate(table if by_table else step_time_s, chat(60.0, 60, seed), server)
     steps = run.steps
+    decodes = float(np.sum(steps.decode_sequences * steps.count))
     decoded = int(np.sum(run.requests.output_tokens - 1))
     firsts = len(run.requests)
     # Every token after the first is decoded, or comes out of a prefill that a preemption made necessary.
-    assert decoded - run.preemptions <= steps.decode_sequences.sum() <= decoded
+    assert decoded - run.preemptions <= decodes <= decoded
     assert int(run.gap_count.sum()) == decoded
     if run.preemptions == 0:
         assert steps.prefill_tokens.sum() == run.requests.input_tokens.sum()
-        assert steps.decode_sequences.sum() == decoded
+        assert decodes == decoded
     assert steps.decode_sequences.max() <= most
     assert (steps.prefill_tokens + steps.decode_sequences).max() <= 512
     if server.pages is not None:
@@ -157,6 +163,21 @@ def test_tokens_are_conserved_and_no_limit_is_broken(
         assert np.all(steps.start_s[mine][1:] >= ends[:-1] - 1e-9)
     # Gaps between tokens add up to the time from the first token to the last.
     assert float(np.sum(run.gap_s * run.gap_count)) == pytest.approx(float(np.sum(run.finish_s - run.first_token_s)))
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.floats(2.0, 150.0), st.sampled_from([3400, 8000, None]), st.integers(1, 2))
+def test_steps_taken_at_once_are_the_steps_one_by_one(
+    seed: int, rate: float, kv_tokens: int | None, replicas: int
+) -> None:
+    server = Server(kv_tokens=kv_tokens, replicas=replicas, router="least_outstanding")
+    requests = chat(rate, 80, seed)
+    single = simulate(lambda *a: table(*a), requests, server)  # a function has no lines, so every step is its own
+    leaping = simulate(table, requests, server)
+    np.testing.assert_allclose(leaping.first_token_s, single.first_token_s, rtol=1e-9)
+    np.testing.assert_allclose(leaping.finish_s, single.finish_s, rtol=1e-9)
+    assert leaping.steps.count.sum() == len(single.steps.count)
+    assert leaping.preemptions == single.preemptions
 
 
 def test_memory_that_is_short_preempts_and_costs_time() -> None:

@@ -1,8 +1,8 @@
 """The answer to a scenario: screen every candidate, simulate those that can be the cheapest, and draw what is uncertain.
 
-Order of work: :func:`screen` judges all layouts by averages; per device the layout that averages like best is simulated, and
-further ones as long as their averages promise less cost than simulation showed of the ones before; a device whose optimistic
-cost exceeds the best simulated one by more than the uncertainty could make up is not simulated. The report says which is which.
+Order of work: all layouts are judged by averages; per device the layout that averages like best is simulated, and further ones
+as long as, with most of the queueing that simulation showed, their averages promise less cost; a device whose averages cost more
+than the best simulated one by a factor that uncertainty could not make up is not simulated. The report says which is which.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from ridgeline.analytical.purchase.step_model import (
 from ridgeline.analytical.serving.averages import LengthMeans, length_means
 from ridgeline.analytical.serving.traffic import Floats, TrafficError
 
+LEAST_PENALTY = 1.15
+"""Most that a device not simulated is charged for queueing, over its averages: the least that was seen, or this."""
 LAYOUTS_SIMULATED = 3
 """Most layouts of one device and traffic that are simulated."""
 
@@ -328,17 +330,18 @@ def _simulate(
 ) -> tuple[dict[str, list[Curve]], int]:
     """Simulate devices from the most promising on; what is found too dear goes into ``dear``."""
     found: dict[str, list[Curve]] = {}
-    best = math.inf
+    best, penalty = math.inf, math.inf
     done = 0
     alone = len(scenario.traffic) == 1
     for name, layouts in sorted(screened.items(), key=lambda item: item[1][0][0]):
-        if alone and layouts[0][0] > best * slow.margin:
-            dear[name] = layouts[0][0] / best
+        # What queueing cost the kindest device so far, this one will pay too.
+        if alone and layouts[0][0] * max(min(penalty, LEAST_PENALTY), 1.0) > best * slow.margin:
+            dear[name] = layouts[0][0] * max(min(penalty, LEAST_PENALTY), 1.0) / best
             continue
-        cheapest = math.inf
+        cheapest, own = math.inf, 1.0
         tried: set[tuple[Layout, float]] = set()
         for optimistic, asked, one in layouts:
-            if optimistic >= cheapest or len(tried) == LAYOUTS_SIMULATED:
+            if optimistic * own >= cheapest or len(tried) == LAYOUTS_SIMULATED:
                 break
             if (one.deployment.layout, one.requests_per_s) in tried:
                 continue  # a larger batch than the levels allow changes nothing
@@ -350,7 +353,11 @@ def _simulate(
             found.setdefault(name, []).append(simulated)
             load = float(simulated.load_at(np.asarray([slow.middle]))[0])
             if load > 0.0:
-                cheapest = min(cheapest, optimistic * one.requests_per_s / load)
+                own = one.requests_per_s / load
+                penalty = min(penalty, own)
+                cheapest = min(cheapest, optimistic * own)
+                # Another layout pays most of this one's queueing.
+                own = max(1.0, 0.9 * own)
         best = min(best, cheapest)
     return found, done
 

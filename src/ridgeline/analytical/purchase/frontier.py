@@ -22,7 +22,7 @@ from ridgeline.analytical.serving.summary import Summary, summarise
 from ridgeline.analytical.serving.table import StepTable
 from ridgeline.analytical.serving.traffic import Floats, Poisson, make_requests
 
-LOADS = 6
+LOADS = 5
 """Loads that are simulated, spread over where the service levels are decided."""
 LEAST_LOAD = 0.15
 """Smallest of them, over the one that averages promise: a replica that is used less is no candidate."""

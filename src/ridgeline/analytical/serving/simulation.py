@@ -13,7 +13,9 @@ prompt is admitted when there are pages for all of it. Where a decoding sequence
 its pages, goes back to the head of the queue and is computed again with the tokens it had (section 4.5 of that paper).
 
 One step costs a constant number of operations, however many sequences decode: they move in step, so when each ends and when
-each needs a page is known when it begins to decode.
+each needs a page is known when it begins to decode. Where the step time is told as lines of the context
+(:class:`~ridgeline.analytical.serving.table.StepTable`), all steps up to the next arrival or end are one operation: their times
+are an arithmetic series. Only the gaps between tokens are then told by their mean.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +39,14 @@ StepTime = Callable[[float, float, float, float], float]
 ``prefill_context`` is the mean number of tokens that a prompt token of this step attends to, itself included: a whole prompt
 of p tokens has (p + 1) / 2. ``decode_context_tokens`` is the sum, over the decoding sequences, of what each attends to.
 """
+
+
+class Lines(Protocol):
+    """A step time that is piecewise linear in the context."""
+
+    def line(self, sequences: int, context_tokens: float) -> tuple[float, float, float]:
+        """Start, slope and end of the line on which steps that only decode lie: ``start + slope * context`` up to ``end``."""
+        ...
 
 
 class SimulationError(ValueError):
@@ -88,7 +98,9 @@ class Steps:
     prefill_tokens: Floats
     decode_sequences: Floats
     pages: Floats
-    """Pages in use."""
+    """Pages in use at the end."""
+    count: Floats
+    """Steps that one row stands for: only decoding ones, of the same sequences, are put together."""
     replica: Floats
 
 
@@ -157,7 +169,7 @@ def simulate(step_time_s: StepTime, requests: Requests, server: Server, seed: in
             if loop is not None:
                 for _ in range(replica.done):
                     heapq.heappush(returning, now + loop.think_s)
-            end = replica.step(now)
+            end = replica.step(now, arrival if loop is None else now)
             if end is None:
                 replica.idle = True
             else:
@@ -176,7 +188,8 @@ def simulate(step_time_s: StepTime, requests: Requests, server: Server, seed: in
         given += 1
         if replica.idle:
             replica.idle = False
-            end = replica.step(arrival)
+            following = times[given] if given < count and loop is None else never
+            end = replica.step(arrival, following if loop is None else arrival)
             if end is None:
                 raise SimulationError("a request could not be begun by an idle replica")
             heapq.heappush(events, (end, index))
@@ -208,6 +221,7 @@ class _Replica:
 
     def __init__(self, server: Server, step_time_s: StepTime, state: _State) -> None:
         self.step_time_s = step_time_s
+        self.line = getattr(step_time_s, "line", None)
         self.state = state
         self.page = server.page_tokens
         self.most = server.max_sequences
@@ -231,6 +245,8 @@ class _Replica:
         """Decoding, but in no step yet."""
         self.ends: dict[int, list[int]] = {}
         """Requests by the number of their last decoding step."""
+        self.next_ends: list[int] = []
+        """The numbers, as a heap; some are past."""
         self.needing = [0] * self.page
         """Sequences that need a page in the decoding steps of each number modulo the page."""
         self.idle = True
@@ -241,9 +257,13 @@ class _Replica:
         self.log = array("d")
         self.gaps = array("d")
 
-    def step(self, now: float) -> float | None:
-        """Run the next step; its end, or ``None`` where there is nothing to do."""
+    def step(self, now: float, until: float) -> float | None:
+        """Run the next step, or as many equal ones as begin before ``until``; the end, or ``None`` without work."""
         self.done = 0
+        if self.line is not None and self.decoding and not (self.prefilling or self.waiting or self.newcomers):
+            end = self._leap(now, until)
+            if end is not None:
+                return end
         decodes = self.decoding > 0
         admits = True
         if decodes and not self.prefill_first:
@@ -268,11 +288,49 @@ class _Replica:
                 f"a step of {tokens} prompt tokens and {sequences} sequences lasts {seconds!r} s: times must be positive"
             )
         end = now + seconds
-        self.log.extend((now, seconds, tokens, sequences, self.pages - self.free))
+        self.log.extend((now, seconds, tokens, sequences, self.pages - self.free, 1))
         if sequences:
             self._decoded(end)
         if tokens:
             self._prefilled(end)
+        return end
+
+    def _leap(self, now: float, until: float) -> float | None:
+        """All decoding steps up to the next arrival or end, at once; ``None`` where that is one step, or memory is short."""
+        n, number, page = self.decoding, self.number, self.page
+        ends = self.next_ends
+        while ends[0] < number:
+            heapq.heappop(ends)
+        count = ends[0] - number + 1
+        if count < 2:
+            return None
+        first = self.kv_sum + n
+        assert self.line is not None
+        start, slope, most = self.line(n, first)
+        count = min(count, int((most - first) / n) + 1)
+        # Steps take start + slope (first + n j), j = 0, 1 ...: an arithmetic series, solved for the arrival.
+        half, linear = 0.5 * slope * n, start + slope * (first - 0.5 * n)
+        if until != math.inf:
+            left = until - now
+            if half * count * count + linear * count > left:
+                root = math.sqrt(linear * linear + 4.0 * half * left) if half > 0.0 else linear
+                steps = math.ceil(2.0 * left / (linear + root)) if root > 0.0 else 1
+                count = min(count, max(steps, 1))
+        if count < 2:
+            return None
+        cycles, rest = divmod(count, page)
+        pages = cycles * n + sum(self.needing[(number + j) % page] for j in range(rest))
+        if pages > self.free:
+            return None
+        self.free -= pages
+        seconds = half * count * count + linear * count
+        end = now + seconds
+        self.log.extend((now, seconds, 0.0, n, self.pages - self.free, count))
+        self.gaps.extend((end, seconds / count, n * count))
+        self.last_decode = end
+        self.kv_sum += n * count
+        self.number = number + count
+        self._end_of(self.number - 1, end)
         return end
 
     def _take_pages(self) -> bool:
@@ -350,8 +408,12 @@ class _Replica:
             self.newcomers.clear()
         self.last_decode = end
         self.kv_sum += self.decoding
-        number = self.number
-        self.number = number + 1
+        self.number += 1
+        self._end_of(self.number - 1, end)
+
+    def _end_of(self, number: int, end: float) -> None:
+        """Requests whose last decoding step was ``number``."""
+        state = self.state
         if number in self.ends:
             for request in self.ends.pop(number):
                 prompt, joined = state.prompt[request], state.joined[request]
@@ -385,7 +447,13 @@ class _Replica:
             self.decoding += 1
             self.kv_sum += prompt
             self.needing[(self.number - prompt) % self.page] += 1
-            self.ends.setdefault(self.number + left - 1, []).append(request)
+            last = self.number + left - 1
+            if last in self.ends:
+                self.ends[last].append(request)
+            else:
+                self.ends[last] = [request]
+                if self.line is not None:
+                    heapq.heappush(self.next_ends, last)
             self.newcomers.append(request)
 
     def _finish(self, request: int, end: float) -> None:
@@ -418,7 +486,7 @@ def _check_fit(requests: Requests, server: Server) -> None:
 
 
 def _run(server: Server, requests: Requests, state: _State, replicas: list[_Replica]) -> Run:
-    logs = [np.frombuffer(replica.log).reshape(-1, 5) if replica.log else np.zeros((0, 5)) for replica in replicas]
+    logs = [np.frombuffer(replica.log).reshape(-1, 6) if replica.log else np.zeros((0, 6)) for replica in replicas]
     gaps = np.concatenate(
         [np.frombuffer(replica.gaps).reshape(-1, 3) if replica.gaps else np.zeros((0, 3)) for replica in replicas]
     )

@@ -77,7 +77,7 @@ class Summary:
     unsteady: str
     """Why there are no percentiles; empty where there are."""
     means: dict[str, Estimate] | None
-    """By metric."""
+    """By metric; of those whose percentiles were asked for."""
     percentiles: dict[tuple[str, float], Estimate] | None
     """By metric and percentile."""
     requests_per_s: float
@@ -157,7 +157,7 @@ def summarise(
         kv_peak=None if pages is None else float(run.steps.pages.max()) / pages,
         in_system=float(overlap.sum()) / seconds,
         preemptions=run.preemptions,
-        steps=len(durations),
+        steps=int(run.steps.count.sum()),
         energy_j=None if power is None else busy * power.busy_w + (seconds * replicas - busy) * power.idle_w,
     )
 
@@ -189,6 +189,8 @@ def _latencies(
     found: dict[tuple[str, float], Estimate] = {}
     for metric in METRICS:
         asked = [p for name, p in wanted if name == metric]
+        if not asked:
+            continue
         if metric == "itl":
             inside = (run.gap_at_s > begin) & (run.gap_at_s <= end)
             order = np.argsort(run.gap_at_s[inside], kind="stable")

@@ -87,6 +87,15 @@ class StepTable:
                 found += weight * ((1.0 - s) * self._plane(at, u, v) + (s * self._plane(at + self._stride_share, u, v)))
         return found
 
+    def line(self, sequences: int, context_tokens: float) -> tuple[float, float, float]:
+        """As :class:`~ridgeline.analytical.serving.simulation.Lines`."""
+        end = sequences * self._longest
+        for least, start, slope in self._decode[sequences]:
+            if context_tokens >= least:
+                return start, slope, end
+            end = least
+        raise SimulationError(f"a context of {context_tokens:g} tokens lies outside the table")
+
     def _decode_lines(self, most_sequences: int) -> list[list[tuple[float, float, float]]]:
         """By number of sequences: (least context, start, slope) of each line, the one for the longest contexts first."""
         shape = (len(self._tokens), len(self._shares), len(self._prefill), len(self._context))
