@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -118,9 +119,7 @@ def devices_of(scenario: Scenario, known: Mapping[str, Device], origin: str) -> 
     named += [("prices", p.device) for p in scenario.prices] + [("power", p.device) for p in scenario.power]
     for where, name in named:
         if name not in known:
-            import difflib
-
-            near = difflib.get_close_matches(name, known, 1, 0.3)
+            near = [one for one in known if name in one] or difflib.get_close_matches(name, known, 1, 0.3)
             hint = f"did you mean {near[0]}? " if near else ""
             raise ScenarioError(
                 f"{origin}: {where}: unknown device {name!r}: {hint}`ridgeline list devices` lists them"

@@ -140,7 +140,8 @@ class Curve:
 
     def busy_at(self, requests_per_s: Floats, slowdown: Floats) -> Floats:
         """Share of the time in which steps run at a load; from nothing at none, linear to the first simulated load."""
-        return np.interp(requests_per_s * slowdown, np.append(0.0, self.requests_per_s), np.append(0.0, self.busy))
+        loads, busy = np.append(0.0, self.requests_per_s), np.append(0.0, self.busy)
+        return np.asarray(np.interp(requests_per_s * slowdown, loads, busy))
 
     def latencies_at(self, requests_per_s: Floats, slowdown: Floats) -> dict[str, Floats]:
         """Percentile of each service level at a load; seconds."""

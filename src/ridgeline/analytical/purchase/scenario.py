@@ -106,7 +106,7 @@ class Traffic(_Part):
         if self.requests_per_s is not None:
             return self.requests_per_s
         assert self.tokens_per_day is not None
-        return self.tokens_per_day / (self.input.mean_tokens + self.output.mean_tokens) / 86400.0
+        return float(self.tokens_per_day / (self.input.mean_tokens + self.output.mean_tokens) / 86400.0)
 
 
 class Candidate(_Part):
@@ -230,12 +230,15 @@ def parse_scenario(values: Mapping[str, Any], origin: str) -> Scenario:
     ):
         if day is not None and price_day(day) is None:
             raise ScenarioError(f"{origin}: {where}: {day!r} is no date: YYYY-MM-DD or YYYY-MM")
-    for kind, names in (("prices", [(p.device, p.basis) for p in scenario.prices]),
-                        ("power", [(p.device,) for p in scenario.power]),
-                        ("candidates", [(c.device,) for c in scenario.candidates])):  # fmt: skip
+    named: dict[str, list[str]] = {
+        "prices": [f"{price.device} {price.basis}" for price in scenario.prices],
+        "power": [power.device for power in scenario.power],
+        "candidates": [candidate.device for candidate in scenario.candidates],
+    }
+    for kind, names in named.items():
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise ScenarioError(f"{origin}: {kind}: {' '.join(twice)} twice: keep one")
+            raise ScenarioError(f"{origin}: {kind}: {twice} twice: keep one")
     return scenario
 
 

@@ -178,6 +178,10 @@ def step_model(
     try:
         pages = max(int(length), 1)
         held = memory(architecture, precisions, layout, sequences=1, length=pages, tokens=budget, page=1)
+        if not float(held.kv_bytes) > 0.0:
+            raise FitError(
+                f"{who}: {architecture.name} keeps no keys, values or states: it does not answer token by token"
+            )
         fixed = float(held.weights_bytes + held.activations_bytes)
         room = capacity - fixed
         kv_tokens = int(room / (float(held.kv_bytes) / pages)) if room > 0.0 else 0

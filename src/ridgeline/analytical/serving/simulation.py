@@ -137,7 +137,8 @@ class Run:
     def tpot_s(self) -> Floats:
         """Time per output token after the first; NaN for answers of one token, which have none."""
         rest = self.requests.output_tokens - 1
-        return np.divide(self.finish_s - self.first_token_s, rest, out=np.full(len(rest), np.nan), where=rest > 0)
+        seconds = self.finish_s - self.first_token_s
+        return np.asarray(np.divide(seconds, rest, out=np.full(len(rest), np.nan), where=rest > 0))
 
 
 def simulate(step_time_s: StepTime, requests: Requests, server: Server, seed: int = 0) -> Run:
@@ -221,7 +222,7 @@ class _Replica:
 
     def __init__(self, server: Server, step_time_s: StepTime, state: _State) -> None:
         self.step_time_s = step_time_s
-        self.line = getattr(step_time_s, "line", None)
+        self.line: Callable[[int, float], tuple[float, float, float]] | None = getattr(step_time_s, "line", None)
         self.state = state
         self.page = server.page_tokens
         self.most = server.max_sequences
@@ -490,7 +491,7 @@ def _run(server: Server, requests: Requests, state: _State, replicas: list[_Repl
     gaps = np.concatenate(
         [np.frombuffer(replica.gaps).reshape(-1, 3) if replica.gaps else np.zeros((0, 3)) for replica in replicas]
     )
-    steps = np.concatenate(logs)
+    start, seconds, tokens, sequences, pages, count = (np.ascontiguousarray(c) for c in np.concatenate(logs).T)
     owner = np.repeat(np.arange(len(logs), dtype=np.float64), [len(log) for log in logs])
     return Run(
         server,
@@ -499,7 +500,7 @@ def _run(server: Server, requests: Requests, state: _State, replicas: list[_Repl
         np.asarray(state.first_token),
         np.asarray(state.finish),
         np.asarray(state.replica, dtype=np.int64),
-        Steps(*(np.ascontiguousarray(column) for column in steps.T), owner),
+        Steps(start, seconds, tokens, sequences, pages, count, owner),
         np.ascontiguousarray(gaps[:, 0]),
         np.ascontiguousarray(gaps[:, 1]),
         gaps[:, 2].astype(np.int64),

@@ -41,7 +41,7 @@ class StepTable:
         times = np.asarray(step_times(tokens - decoding, prefill, decoding, decoding * context), dtype=np.float64)
         if not np.all(np.isfinite(times)) or np.any(times <= 0.0):
             raise SimulationError("a step model gave a time that is not positive")
-        self._values = times.tolist()
+        self._values: list[float] = times.tolist()
         self._stride_prefill = len(self._context)
         self._stride_share = self._stride_prefill * len(self._prefill)
         self._stride_tokens = self._stride_share * len(self._shares)
