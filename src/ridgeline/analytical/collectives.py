@@ -87,10 +87,15 @@ def collective_time(
         CollectiveError: for an unknown kind or algorithm, or an overlap outside 0 to 1.
     """
     seconds = steps(kind, ranks, algorithm) * latency_s + bus_factor(kind, ranks) * message_bytes / bytes_per_s
-    return seconds * _exposed(overlap)
+    return seconds * exposed_share(overlap)
 
 
-def _exposed(overlap: Any) -> Any:
+def exposed_share(overlap: Any) -> Any:
+    """What of a time still shows when ``overlap`` of it hides.
+
+    Raises:
+        CollectiveError: for a share outside 0 to 1.
+    """
     if np.any((np.asarray(overlap) < 0.0) | (np.asarray(overlap) > 1.0)):
         raise CollectiveError(f"overlap: must lie between 0 and 1, not {overlap}")
     return 1.0 - overlap
@@ -122,7 +127,7 @@ def hierarchical_all_reduce_time(
         "all_gather", message_bytes, ranks_inside, inside_bytes_per_s, inside_latency_s, algorithm=algorithm
     )
     across = collective_time("all_reduce", part, nodes, outside_bytes_per_s, outside_latency_s, algorithm=algorithm)
-    return (inside + across) * _exposed(overlap)
+    return (inside + across) * exposed_share(overlap)
 
 
 def link_for(device: Device, ranks: int) -> Link:

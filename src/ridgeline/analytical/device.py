@@ -184,7 +184,8 @@ class Device:
         found = (
             c
             for c in self.rates
-            if c.key == dataclasses.replace(wanted, unit=c.unit) and c.unit in ((unit,) if unit else ("matrix", "vector"))
+            if c.key == dataclasses.replace(wanted, unit=c.unit)
+            and c.unit in ((unit,) if unit else ("matrix", "vector"))
         )
         return max(found, key=lambda c: c.value_per_s, default=None)
 

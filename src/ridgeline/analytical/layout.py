@@ -102,7 +102,8 @@ class Precisions:
 
     ``weights`` is what the matrices, embedding and head are stored in; ``overrides`` names operators whose weights are
     kept otherwise (``{"lm_head": "bfloat16"}``). ``activations`` is what the matrix products compute in. Weights
-    narrower than that are widened on the way (weight-only); weights wider than that are computed in their own precision.
+    narrower than that are widened on the way (weight-only); the wider ones of ``overrides`` are computed in their own
+    precision.
     The residual stream, norms, rotations, queries and products' results stay at 16 bits or more (:attr:`stream`).
     ``kv`` is what keys, values and latents are cached in. ``group`` is how many weights along the reduction share a
     16-bit scale where weights are narrower than the activations; ``None`` leaves scales out.
@@ -125,8 +126,11 @@ class Precisions:
                 bits(name)
             except UnknownPrecisionError as error:
                 raise LayoutError(f"{key}: {error}") from None
-        if bits(self.activations) < 8:
-            raise LayoutError(f"activations: no device multiplies {self.activations} activations: use 8 bits or more")
+        if bits(self.weights) > bits(self.activations):
+            raise LayoutError(
+                f"activations: {self.activations} products need weights of as few bits, not {self.weights}; keep single "
+                "operators wider by name"
+            )
 
     @property
     def stream(self) -> str:
@@ -149,3 +153,9 @@ class Precisions:
             return self.weights
         label = f"w {self.weights} a {self.activations} kv {self.kv}"
         return label + "".join(f" {name} {precision}" for name, precision in self.overrides.items())
+
+
+BFLOAT16 = Precisions()
+"""Everything in bfloat16."""
+ONE_DEVICE = Layout()
+"""No parallelism."""

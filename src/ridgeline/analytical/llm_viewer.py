@@ -176,9 +176,7 @@ def hardware(device: str) -> Hardware:
     """
     name = NAMES.get(device, device)
     if name not in HARDWARE:
-        raise ParityError(
-            f"device: LLM-Viewer's table has no {device}: one of {', '.join([*NAMES, *HARDWARE])}"
-        )
+        raise ParityError(f"device: LLM-Viewer's table has no {device}: one of {', '.join([*NAMES, *HARDWARE])}")
     return HARDWARE[name]
 
 
@@ -206,25 +204,19 @@ def analyse(
         peak = on.int8_per_s
     widths = weight_bits / 8, activation_bits / 8, kv_bits / 8
 
-    def row(name: str, operations: float, count: int = model.layers, **moved: float) -> Row:
+    def row(name: str, operations: float, moved: Mapping[str, float], count: int) -> Row:
         return Row(
             name=name, count=count, operations=operations, peak_per_s=peak, bandwidth_per_s=on.bandwidth_per_s, **moved
         )
 
-    rows: list[Row] = []
-    for name, operations, moved in _layer(model, on, stage, sequence, batch, widths, flash):
-        rows.append(row(name, operations, **moved))
+    rows = [row(*operator, model.layers) for operator in _layer(model, on, stage, sequence, batch, widths, flash)]
     w, a, _ = widths
-    rows.append(
-        row(
-            "lm_head",
-            batch * model.hidden * model.vocabulary,
-            count=1,
-            load_weight_bytes=model.hidden * model.vocabulary * w,
-            load_activation_bytes=model.hidden * a,
-            store_activation_bytes=model.vocabulary * a,
-        )
-    )
+    head = {
+        "load_weight_bytes": model.hidden * model.vocabulary * w,
+        "load_activation_bytes": model.hidden * a,
+        "store_activation_bytes": model.vocabulary * a,
+    }
+    rows.append(row("lm_head", batch * model.hidden * model.vocabulary, head, 1))
     return tuple(rows)
 
 

@@ -34,7 +34,7 @@ from ridgeline.analytical.architectures.parts import (
 )
 from ridgeline.analytical.architectures.tensors import Weights, weights_of
 from ridgeline.analytical.device import Device
-from ridgeline.analytical.layout import Layout, Precisions
+from ridgeline.analytical.layout import BFLOAT16, ONE_DEVICE, Layout, Precisions
 from ridgeline.analytical.quantities import bits, bytes_of
 
 STATE_PRECISION = "float32"
@@ -80,8 +80,8 @@ class Fit:
 
 def memory(
     architecture: Architecture,
-    precisions: Precisions = Precisions(),  # noqa: B008
-    layout: Layout = Layout(),  # noqa: B008
+    precisions: Precisions = BFLOAT16,
+    layout: Layout = ONE_DEVICE,
     *,
     sequences: Any = 1,
     length: Any = 1,
@@ -154,8 +154,8 @@ def fit(needs: Memory, device: Device, *, reserved_bytes: float = 0.0, share: fl
 def largest_batch(
     architecture: Architecture,
     capacity_bytes: float,
-    precisions: Precisions = Precisions(),  # noqa: B008
-    layout: Layout = Layout(),  # noqa: B008
+    precisions: Precisions = BFLOAT16,
+    layout: Layout = ONE_DEVICE,
     *,
     length: float,
     tokens: Any = None,

@@ -346,4 +346,3 @@ _RULES: tuple[Callable[[Device], Iterable[str]], ...] = (
     _kind,
     _vector,
 )
-

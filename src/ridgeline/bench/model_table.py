@@ -149,11 +149,13 @@ def _memory(
     length = max(float(group.kv_length) for _, phase in phases for group in phase.groups)
     source = max(float(group.source_length) for _, phase in phases for group in phase.groups)
     tokens = max(float(np.ceil(phase.tokens / layout.dp)) for _, phase in phases)
-    needs = {"length": length, "tokens": tokens, "source_length": source}
+    needs: dict[str, Any] = {"length": length, "tokens": tokens, "source_length": source}
     held = memory(architecture, precisions, layout, sequences=request.batch, **needs)
     found = fit(held, device)
     if not found.fits and not request.any_size:
-        raise LayoutError(f"{architecture.name} {found.reason}; {_remedy(request, architecture, device, precisions, needs)}")
+        raise LayoutError(
+            f"{architecture.name} {found.reason}; {_remedy(request, architecture, device, precisions, needs)}"
+        )
     most = None
     if architecture.decoder is not None:
         most = largest_batch(
@@ -172,7 +174,7 @@ def _memory(
 
 
 def _remedy(
-    request: Request, architecture: Architecture, device: Device, precisions: Precisions, needs: dict[str, float]
+    request: Request, architecture: Architecture, device: Device, precisions: Precisions, needs: dict[str, Any]
 ) -> str:
     for tp in TRIED_TP:
         if tp <= request.tp or tp % request.ep:

@@ -63,9 +63,9 @@ def grouped_attention(
     if q_heads % kv_heads:
         raise config.error("num_key_value_heads", f"must divide num_attention_heads: {q_heads} heads, {kv_heads}")
     if head_dim is None:
-        head_dim = config.optional_integer("head_dim")
-    if head_dim is None:
-        head_dim = config.divide("hidden_size", width, "num_attention_heads", q_heads)
+        if not config.has("head_dim"):
+            config.divide("hidden_size", width, "num_attention_heads", q_heads)
+        head_dim = config.integer("head_dim", default=width // q_heads)
     return Attention(
         width=width,
         q_heads=q_heads,

@@ -40,6 +40,8 @@ def _latent_attention(config: Config, width: int) -> LatentAttention:
 
 
 def _experts(config: Config, width: int, *, router_bias: bool) -> Experts:
+    if "n_shared_experts" not in config.values:
+        raise config.error("n_shared_experts", "missing; null means that there are none: state which")
     inner, kind = config.integer("moe_intermediate_size"), activation(config, "hidden_act", default="silu")
     shared = config.optional_integer("n_shared_experts")
     return Experts(

@@ -122,6 +122,7 @@ def qwen3_moe(config: Config) -> Architecture:
 def gpt_oss(config: Config) -> Architecture:
     """gpt-oss: biases on projections, experts and router; sinks; every second layer windowed."""
     width, layers = config.integer("hidden_size"), config.integer("num_hidden_layers")
+    config.assume(head_dim=64)
     experts = Experts(
         width=width,
         count=config.integer("num_local_experts", "num_experts"),

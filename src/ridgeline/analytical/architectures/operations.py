@@ -37,7 +37,7 @@ from ridgeline.analytical.architectures.parts import (
     Tensor,
 )
 from ridgeline.analytical.collectives import Transfer
-from ridgeline.analytical.layout import Layout, Precisions
+from ridgeline.analytical.layout import BFLOAT16, ONE_DEVICE, Layout, Precisions
 from ridgeline.analytical.operators import (
     ACTIVATIONS,
     activation_work,
@@ -96,8 +96,8 @@ class Operation:
 def operations(
     architecture: Architecture,
     phase: Phase,
-    precisions: Precisions = Precisions(),
-    layout: Layout = Layout(),  # noqa: B008
+    precisions: Precisions = BFLOAT16,
+    layout: Layout = ONE_DEVICE,
 ) -> tuple[Operation, ...]:
     """Every operator of a step, block by block; equal blocks are one entry with their number as count.
 

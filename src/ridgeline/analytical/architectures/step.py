@@ -12,7 +12,7 @@ import numpy as np
 
 from ridgeline.analytical.architectures.architecture import Architecture
 from ridgeline.analytical.architectures.operations import Operation, operations
-from ridgeline.analytical.collectives import Algorithm, transfer_time
+from ridgeline.analytical.collectives import Algorithm, exposed_share, transfer_time
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, Precisions
 from ridgeline.analytical.limits import limits
@@ -47,6 +47,7 @@ def operation_times(
         LimitError: where the device lacks a precision: nothing is substituted.
         CollectiveError: where it states no link that a collective could take.
     """
+    exposed_share(overlap)
     return tuple(_time(operation, device, algorithm, overlap) for operation in listed)
 
 
@@ -61,7 +62,7 @@ def _time(operation: Operation, device: Device, algorithm: Algorithm, overlap: A
     by = np.where(over_link, "link", local.bound_by)
     return OperationTime(
         operation=operation,
-        seconds=np.maximum(linked, local.overlapped_s * (1.0 - overlap)),
+        seconds=np.maximum(linked, local.overlapped_s * exposed_share(overlap)),
         bound_by=str(by) if by.ndim == 0 else by,
     )
 
@@ -90,11 +91,9 @@ def step_time(
     Raises:
         LayoutError, PhaseError, LimitError, CollectiveError: for what cannot be.
     """
-    total: Any = 0.0
-    for timed in operation_times(
-        operations(architecture, phase, precisions, layout), device, algorithm=algorithm, overlap=overlap
-    ):
-        if fused and timed.operation.fusible:
-            continue
+    # A column stays one where nothing depends on it, as a recurrent model's step on its context.
+    total: Any = sum(0.0 * g.sequences * g.q_length * g.kv_length for g in phase.groups)
+    listed = tuple(o for o in operations(architecture, phase, precisions, layout) if not (fused and o.fusible))
+    for timed in operation_times(listed, device, algorithm=algorithm, overlap=overlap):
         total = total + timed.total_s + launch_s * timed.operation.work.launches * timed.operation.count
     return total

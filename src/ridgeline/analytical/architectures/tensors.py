@@ -57,7 +57,7 @@ def weights_of(part: Part) -> tuple[Weights, ...]:
         case Linear():
             matrix = 0 if part.tied else part.inputs * part.outputs
             split: Split = "tp" if part.name == "lm_head" else "none"
-            found = [Weights(part.name, matrix, split)] + _vector(part.name, part.outputs * part.bias, split)
+            found = [Weights(part.name, matrix, split), *_vector(part.name, part.outputs * part.bias, split)]
         case Convolution():
             filters = part.outputs * (part.inputs // part.groups) * prod(part.kernel)
             found = _vector(part.name, filters + part.outputs * part.bias)

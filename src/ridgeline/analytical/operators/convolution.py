@@ -81,7 +81,11 @@ def conv2d_work(
         ValueError: where stride and dilation are both above 1.
     """
     axes = [
-        (length, kernel, *(option[axis] if isinstance(option, tuple) else option for option in (stride, padding, dilation)))
+        (
+            length,
+            kernel,
+            *(option[axis] if isinstance(option, tuple) else option for option in (stride, padding, dilation)),
+        )
         for axis, (length, kernel) in enumerate(((height, kernel_height), (width, kernel_width)))
     ]
     outputs, taps, inputs = 1.0, 1.0, 1.0

@@ -167,9 +167,7 @@ class MoeGemm(Problem):
         return self._work(None)
 
     def _work(self, distinct: float | None) -> Work:
-        return moe_gemm_work(
-            self.tokens, self.experts, self.top_k, self.n, self.k, self.precision, distinct=distinct
-        )
+        return moe_gemm_work(self.tokens, self.experts, self.top_k, self.n, self.k, self.precision, distinct=distinct)
 
     @property
     def label(self) -> str:

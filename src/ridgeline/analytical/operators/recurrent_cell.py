@@ -100,9 +100,7 @@ class RecurrentCell(Problem):
             raise ProblemError("cell", f"must be one of {', '.join(CELLS)}, not {self.cell!r}")
 
     def work(self, structure: Structure = NO_STRUCTURE) -> Work:
-        return recurrent_cell_work(
-            self.cell, self.batch, self.length, self.heads, self.head_dim, self.precision
-        )
+        return recurrent_cell_work(self.cell, self.batch, self.length, self.heads, self.head_dim, self.precision)
 
     @property
     def label(self) -> str:

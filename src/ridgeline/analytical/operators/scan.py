@@ -108,7 +108,9 @@ def chunked_scan_work(
     return Work(
         operations={
             fma_key(precision): 4.0 * steps * p * n + 2.0 * pairs * (1.0 * groups * n + 1.0 * heads * p),
-            fma_key("float32", "vector"): (steps / size) * p * n + steps * (1.0 + (3.0 + (size > 1.0)) * p) + pairs * heads,
+            fma_key("float32", "vector"): (steps / size) * p * n
+            + steps * (1.0 + (3.0 + (size > 1.0)) * p)
+            + pairs * heads,
             SPECIAL: steps,
         },
         read_bytes={
