@@ -101,9 +101,7 @@ def _value(cost: Floats, order: np.ndarray[tuple[int], np.dtype[np.int64]], floo
     return floor - float(np.average(_bins(cost, order).min(axis=1), weights=sizes))
 
 
-def quantiles(values: Floats, at: Sequence[float] = QUANTILES) -> dict[str, float] | None:
-    """P10, P50 and P90; ``None`` where some of them is no number: the option does not serve often enough."""
+def quantiles(values: Floats, at: Sequence[float] = QUANTILES) -> dict[str, float | None]:
+    """P10, P50 and P90; ``None`` for one that is no number: in so many worlds the option does not serve."""
     found = np.quantile(values, at, method="inverted_cdf")
-    if not np.all(np.isfinite(found)):
-        return None
-    return {f"p{q * 100:.0f}": float(value) for q, value in zip(at, found, strict=True)}
+    return {f"p{q * 100:.0f}": float(v) if np.isfinite(v) else None for q, v in zip(at, found, strict=True)}

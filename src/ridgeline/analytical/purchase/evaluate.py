@@ -1,8 +1,9 @@
 """The answer to a scenario: screen every candidate, simulate those that can be the cheapest, and draw what is uncertain.
 
 Order of work: all layouts are judged by averages; per device the layout that averages like best is simulated, and further ones
-as long as, with most of the queueing that simulation showed, their averages promise less cost; a device whose averages cost more
-than the best simulated one by a factor that uncertainty could not make up is not simulated. The report says which is which.
+where their averages promise less cost than it showed, or where it serves in fewer than nine of ten worlds; a device whose
+averages cost more than the best simulated one by a factor that uncertainty could not make up is not simulated. The report says
+which is which.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from ridgeline.analytical.serving.averages import LengthMeans, length_means
 from ridgeline.analytical.serving.traffic import Floats, TrafficError
 
 LEAST_PENALTY = 1.15
-"""Most that a device not simulated is charged for queueing, over its averages: the least that was seen, or this."""
+"""Most that a layout not simulated is charged for queueing, over its averages: the least that was seen, or this."""
 LAYOUTS_SIMULATED = 3
 """Most layouts of one device and traffic that are simulated."""
 
@@ -172,16 +173,15 @@ def answer(
                 failing[candidate.device] = f"{best.hardest} missed by a factor {best.miss:.2f} at best"
                 continue
             fact = facts[candidate.device]
-            priced = [(_optimistic(scenario, traffic, fact, one), asked, one) for asked, one in kept]
-            screened[candidate.device] = sorted(
-                priced,
-                key=lambda p: (
-                    p[0],
-                    p[2].deployment.layout.devices,
-                    p[2].deployment.layout.ep,
-                    -p[2].deployment.max_sequences,
-                ),
-            )
+            priced = [
+                # Layouts that slower steps than the middle ones would rule out come last.
+                (asked.judge(one.deployment, slow.slower).requests_per_s == 0.0, _optimistic(scenario, traffic, fact, one),
+                 asked, one)
+                for asked, one in kept
+            ]  # fmt: skip
+            priced.sort(key=lambda p: (*p[:2], p[3].deployment.layout.devices, p[3].deployment.layout.ep,
+                                       -p[3].deployment.max_sequences))  # fmt: skip
+            screened[candidate.device] = [p[1:] for p in priced]
         if not screened:
             assert closest is not None
             raise InfeasibleError(
@@ -241,6 +241,11 @@ class _Slowdown:
         spread = math.exp(1.645 * math.hypot(self.device_sigma, self.shape_sigma))
         self.range = (1.0 / float(ends[0]) / spread, self.middle, spread / float(ends[1]))
         """Smallest, middle and largest that draws are likely to ask for."""
+        self.slower, self.slowest = (
+            float(1.0 / self.software.quantile(np.asarray([1.0 - p]))[0]) * spread ** (float(ndtri(p)) / 1.645)
+            for p in (0.75, 0.9)
+        )
+        """What one in four worlds has, or more, and one in ten: roughly, for the parts are added up."""
         pair = math.sqrt(2.0 * (self.device_sigma**2 + self.shape_sigma**2))
         self.margin = math.exp(float(ndtri(0.99)) * pair)
         """Cost over the best from which a device is cheaper in less than one of a hundred worlds."""
@@ -333,16 +338,20 @@ def _simulate(
     best, penalty = math.inf, math.inf
     done = 0
     alone = len(scenario.traffic) == 1
-    for name, layouts in sorted(screened.items(), key=lambda item: item[1][0][0]):
-        # What queueing cost the kindest device so far, this one will pay too.
-        if alone and layouts[0][0] * max(min(penalty, LEAST_PENALTY), 1.0) > best * slow.margin:
-            dear[name] = layouts[0][0] * max(min(penalty, LEAST_PENALTY), 1.0) / best
+    for name, layouts in sorted(screened.items(), key=lambda item: min(p[0] for p in item[1])):
+        # What queueing cost the kindest so far, others will pay too.
+        charged = max(min(penalty, LEAST_PENALTY), 1.0)
+        least = min(optimistic for optimistic, _, _ in layouts) * charged
+        if alone and least > best * slow.margin:
+            dear[name] = least / best
             continue
-        cheapest, own = math.inf, 1.0
+        cheapest, serves = math.inf, False
         tried: set[tuple[Layout, float]] = set()
         for optimistic, asked, one in layouts:
-            if optimistic * own >= cheapest or len(tried) == LAYOUTS_SIMULATED:
+            if len(tried) == LAYOUTS_SIMULATED or (serves and optimistic * charged >= cheapest):
                 break
+            if tried and not serves and asked.judge(one.deployment, slow.slowest).requests_per_s == 0.0:
+                continue
             if (one.deployment.layout, one.requests_per_s) in tried:
                 continue  # a larger batch than the levels allow changes nothing
             tried.add((one.deployment.layout, one.requests_per_s))
@@ -351,13 +360,11 @@ def _simulate(
                 continue
             done += len(simulated.summaries)
             found.setdefault(name, []).append(simulated)
-            load = float(simulated.load_at(np.asarray([slow.middle]))[0])
+            load, slowest = (float(v) for v in simulated.load_at(np.asarray([slow.middle, slow.slowest])))
+            serves |= slowest > 0.0
             if load > 0.0:
-                own = one.requests_per_s / load
-                penalty = min(penalty, own)
-                cheapest = min(cheapest, optimistic * own)
-                # Another layout pays most of this one's queueing.
-                own = max(1.0, 0.9 * own)
+                penalty = min(penalty, one.requests_per_s / load)
+                cheapest = min(cheapest, optimistic * one.requests_per_s / load)
         best = min(best, cheapest)
     return found, done
 
@@ -365,9 +372,15 @@ def _simulate(
 def _best_plan(
     scenario: Scenario, traffic: Traffic, fact: Facts, curves: list[Curve], draws: Draws, slow: _Slowdown
 ) -> Plan:
-    """Of the simulated layouts the one that needs the fewest devices in the middle of the draws."""
+    """Of the simulated layouts the one that needs the fewest devices in the middle of the draws; first those that serve in nine
+    of ten."""
     plans = [_plan(scenario, traffic, one, draws, slow) for one in curves]
-    return min(plans, key=lambda plan: (float(np.median(plan.devices)), float(np.mean(~np.isfinite(plan.devices)))))
+
+    def rank(plan: Plan) -> tuple[bool, float, float]:
+        failing = float(np.mean(~np.isfinite(plan.devices)))
+        return failing > 0.1, float(np.median(plan.devices)), failing
+
+    return min(plans, key=rank)
 
 
 def _plan(scenario: Scenario, traffic: Traffic, one: Curve, draws: Draws, slow: _Slowdown) -> Plan:

@@ -13,6 +13,7 @@ from ridgeline.analytical.purchase.evaluate import Answer, Option, Plan
 from ridgeline.analytical.purchase.facts import PriceFact
 from ridgeline.analytical.purchase.finance import crossover_usd_per_kwh
 from ridgeline.analytical.purchase.scenario import STALE_DAYS, Costs, Evidence
+from ridgeline.analytical.serving.traffic import Floats
 
 SHOWN_DRIVERS = 12
 
@@ -152,12 +153,10 @@ def _rent_against_buy(option: Option) -> dict[str, Any] | None:
     }
 
 
-def _reachable(values: Any, most: float) -> dict[str, Any]:
+def _reachable(values: Floats, most: float) -> dict[str, Any]:
     """Quantiles, ``None`` each where it is never reached, and how often it is."""
     reached = np.isfinite(values) & (values <= most)
-    found = np.quantile(np.where(reached, values, np.inf), (0.1, 0.5, 0.9), method="inverted_cdf")
-    named = zip(("p10", "p50", "p90"), found, strict=True)
-    return {"reached": float(reached.mean()), **{k: float(v) if np.isfinite(v) else None for k, v in named}}
+    return {"reached": float(reached.mean()), **quantiles(np.where(reached, values, np.inf))}
 
 
 def _price(price: PriceFact) -> dict[str, Any]:
@@ -178,7 +177,7 @@ def _plan(plan: Plan) -> dict[str, Any]:
         "goodput_requests_per_s_per_replica": quantiles(np.nan_to_num(plan.load)),
         "busy": quantiles(np.where(np.isnan(plan.busy), np.inf, plan.busy)),
         "latency_at_peak_s": {
-            label: {**(quantiles(np.where(np.isnan(v), np.inf, v)) or {}), "limit": curve.limits_s[label]}
+            label: {**quantiles(np.where(np.isnan(v), np.inf, v)), "limit": curve.limits_s[label]}
             for label, v in plan.latencies.items()
         },
         "simulated": [
@@ -264,7 +263,7 @@ def _latency_table(values: Mapping[str, Any]) -> list[str]:
     for option in values["options"]:
         for plan in option["plans"]:
             for label, latency in plan["latency_at_peak_s"].items():
-                milliseconds = _scaled({k: v for k, v in latency.items() if k != "limit"}, 1e3)
+                milliseconds = _scaled(latency, 1e3)
                 rows.append(
                     [
                         option["device"], plan["model"], _span(plan["goodput_requests_per_s_per_replica"], "{:.3g}"),
@@ -297,8 +296,8 @@ def _money_table(values: Mapping[str, Any]) -> list[str]:
         if both is not None:
             rows.append(
                 [
-                    option["device"], _span(both["utilisation"], "{:.2f}"), f"{both['utilisation']['reached']:.2f}",
-                    _span(both["months"], "{:.0f}"), _span(both["net_present_value_usd_per_device"], "{:.0f}"),
+                    option["device"], _span(both["utilisation"], "{:.2f}", "never"), f"{both['utilisation']['reached']:.2f}",
+                    _span(both["months"], "{:.0f}", "never"), _span(both["net_present_value_usd_per_device"], "{:.0f}"),
                     f"{both['probability_buying_pays']:.2f}",
                 ]
             )  # fmt: skip
@@ -312,7 +311,8 @@ def _money_table(values: Mapping[str, Any]) -> list[str]:
 def _drivers_table(drivers: list[dict[str, Any]]) -> list[str]:
     rows = [
         [
-            d["input"], _usd(d["value_usd"]), "yes" if d["flips"] else "", f"{d['cost_ratio']:.2f}",
+            d["input"], _usd(d["value_usd"]) if d["value_usd"] > 0.0 else "none",
+            "yes" if d["flips"] else "", f"{d['cost_ratio']:.2f}",
             f"{d['margin_ratio']:.2f}",
         ]
         for d in drivers[:SHOWN_DRIVERS]
@@ -363,22 +363,18 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
 
 
-def _span(found: Mapping[str, Any] | None, form: str) -> str:
-    """``P50 (P10 to P90)``; what is not reached is ``never``."""
-    if not found or "p50" not in found:
-        return "not in all draws"
-    text = {key: "never" if found[key] is None else form.format(found[key]) for key in ("p10", "p50", "p90")}
+def _span(found: Mapping[str, Any], form: str, none: str = "not served") -> str:
+    """``P50 (P10 to P90)``; ``none`` for those that do not exist."""
+    text = {key: none if found[key] is None else form.format(found[key]) for key in ("p10", "p50", "p90")}
     return text["p50"] if len(set(text.values())) == 1 else f"{text['p50']} ({text['p10']} to {text['p90']})"
 
 
-def _scaled(found: Mapping[str, Any] | None, by: float) -> dict[str, Any] | None:
-    return None if not found else {key: None if v is None else v * by for key, v in found.items()}
+def _scaled(found: Mapping[str, Any], by: float) -> dict[str, Any]:
+    return {key: None if v is None else v * by for key, v in found.items()}
 
 
 def _amount(option: Option) -> str:
-    devices = quantiles(option.devices)
-    count = f"{devices['p50']:.0f} x " if devices else ""
-    return f"{count}{option.name}"
+    return f"{np.median(option.devices):.0f} x {option.name}"
 
 
 def _usd(value: float) -> str:
