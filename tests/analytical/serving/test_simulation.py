@@ -178,6 +178,10 @@ def test_steps_taken_at_once_are_the_steps_one_by_one(
     np.testing.assert_allclose(leaping.finish_s, single.finish_s, rtol=1e-9)
     assert leaping.steps.count.sum() == len(single.steps.count)
     assert leaping.preemptions == single.preemptions
+    users = make_requests(ClosedLoop(5, 0.01), Lognormal(300.0, 0.8, 3000), Lognormal(60.0, 0.6, 400), 40, seed)
+    np.testing.assert_allclose(
+        simulate(table, users, server).finish_s, simulate(lambda *a: table(*a), users, server).finish_s, rtol=1e-9
+    )
 
 
 def test_memory_that_is_short_preempts_and_costs_time() -> None:

@@ -27,6 +27,7 @@ from ridgeline.analytical.purchase.frontier import Curve, Deployment, Screen, Sc
 from ridgeline.analytical.purchase.scenario import Candidate, InfeasibleError, Scenario, ScenarioError, Traffic
 from ridgeline.analytical.purchase.step_model import (
     DEVICE_SIGMA,
+    FIRST_TOKEN,
     SHAPE_SIGMA,
     SOFTWARE_EFFICIENCY,
     FitError,
@@ -234,6 +235,7 @@ class _Slowdown:
     def __init__(self, scenario: Scenario) -> None:
         evidence = scenario.evidence
         self.software: Chance = evidence.software_efficiency or SOFTWARE_EFFICIENCY
+        self.first_token: Chance = evidence.first_token or FIRST_TOKEN
         self.device_sigma = evidence.device_sigma or DEVICE_SIGMA
         self.shape_sigma = evidence.shape_sigma or SHAPE_SIGMA
         self.middle = 1.0 / self.software.middle
@@ -293,7 +295,9 @@ def _screened(
                 why = str(error)
                 unfit.append(why)
                 continue
-            averages = Screen(model, traffic, lengths, max(candidate.max_sequences), candidate.token_budget)
+            averages = Screen(
+                model, traffic, lengths, max(candidate.max_sequences), candidate.token_budget, slow.first_token.middle
+            )
             for most in candidate.max_sequences:
                 deployment = Deployment(device.id, layout, most, candidate.token_budget, model)
                 found.append((averages, averages.judge(deployment, slow.middle)))
@@ -360,7 +364,8 @@ def _simulate(
                 continue
             done += len(simulated.summaries)
             found.setdefault(name, []).append(simulated)
-            load, slowest = (float(v) for v in simulated.load_at(np.asarray([slow.middle, slow.slowest])))
+            asked_for = np.asarray([slow.middle, slow.slowest])
+            load, slowest = (float(v) for v in simulated.load_at(asked_for, 1.0, slow.first_token.middle))
             serves |= slowest > 0.0
             if load > 0.0:
                 penalty = min(penalty, one.requests_per_s / load)
@@ -387,7 +392,8 @@ def _plan(scenario: Scenario, traffic: Traffic, one: Curve, draws: Draws, slow: 
     costs = scenario.costs
     slowdown = slow.draw(draws, one.deployment, traffic)
     noise = draws(f"simulation of {traffic.model} on {one.deployment.device}", one.sampling_error)
-    load = one.load_at(slowdown, noise)
+    first_token = draws("engine's share of the first token", slow.first_token)
+    load = one.load_at(slowdown, noise, first_token)
     peak = traffic.mean_requests_per_s * traffic.peak_factor
     with np.errstate(invalid="ignore"):
         replicas = np.ceil(peak / (load * costs.max_utilisation * costs.availability) - 1e-9) + costs.spare_replicas
@@ -395,9 +401,8 @@ def _plan(scenario: Scenario, traffic: Traffic, one: Curve, draws: Draws, slow: 
     served = np.isfinite(replicas)
     shared = np.where(served, replicas, 1.0) * costs.availability
     busy = np.where(served, one.busy_at(traffic.mean_requests_per_s / shared, slowdown), np.nan)
-    latencies = {
-        label: np.where(served, seconds, np.nan) for label, seconds in one.latencies_at(peak / shared, slowdown).items()
-    }
+    at_peak = one.latencies_at(peak / shared, slowdown, first_token)
+    latencies = {label: np.where(served, seconds, np.nan) for label, seconds in at_peak.items()}
     return Plan(traffic, one, slowdown, load, replicas, replicas * one.deployment.layout.devices, busy, latencies)
 
 

@@ -61,17 +61,26 @@ class Screened:
 
 
 class Screen:
-    """Averages of one layout, asked of its step model once, for every batch and slowdown."""
+    """Averages of one layout, asked of its step model once, for every batch and slowdown.
+
+    ``first_token`` is the middle of the factor on times to first token.
+    """
 
     def __init__(
-        self, model: StepModel, traffic: Traffic, lengths: LengthMeans, most_sequences: int, budget: int
+        self,
+        model: StepModel,
+        traffic: Traffic,
+        lengths: LengthMeans,
+        most_sequences: int,
+        budget: int,
+        first_token: float = 1.0,
     ) -> None:
         self._traffic = traffic
         n = _LADDER[most_sequences > _LADDER]
         self.sequences = np.append(n, float(most_sequences))
         self.mean = averages(model.step_times, lengths, self.sequences)
         self._fits = (self.mean.kv_tokens <= model.kv_tokens) & (self.mean.tokens_per_step <= budget)
-        self._alone = _alone(model, traffic, budget)
+        self._alone = _alone(model, traffic, budget, first_token)
 
     def judge(self, deployment: Deployment, slowdown: float) -> Screened:
         """Judge a batch size, with steps that take ``slowdown`` times the model's."""
@@ -88,7 +97,7 @@ class Screen:
         return Screened(deployment, best, saturated, miss, label)
 
 
-def _alone(model: StepModel, traffic: Traffic, budget: int) -> dict[str, float]:
+def _alone(model: StepModel, traffic: Traffic, budget: int, first_token: float) -> dict[str, float]:
     """Latency by level of a request on an empty server, as long as the level's percentile asks for."""
     u = np.asarray([level.percentile / 100.0 for level in traffic.levels])
     prompt = traffic.input.quantile(u).astype(np.float64)
@@ -100,7 +109,7 @@ def _alone(model: StepModel, traffic: Traffic, budget: int) -> dict[str, float]:
     found = {}
     for i, level in enumerate(traffic.levels):
         e2e = max(first[i], step[i] * (answer[i] - 1.0))
-        found[level.label] = float({"ttft": first[i], "e2e": e2e}.get(level.metric, step[i]))
+        found[level.label] = float({"ttft": first[i] * first_token, "e2e": e2e}.get(level.metric, step[i]))
     return found
 
 
@@ -114,6 +123,8 @@ class Curve:
     latencies: dict[str, Floats]
     """Percentile of each service level at each load, seconds, never falling with the load."""
     limits_s: dict[str, float]
+    metrics: dict[str, str]
+    """Metric of each service level."""
     busy: Floats
     """Share of the time in which steps run."""
     sampling_error: Chance
@@ -127,27 +138,41 @@ class Curve:
         """Latency over limit of the level that is hardest to keep."""
         return np.asarray(np.max([seconds / self.limits_s[label] for label, seconds in self.latencies.items()], axis=0))
 
-    def load_at(self, slowdown: Floats, error: Floats | float = 1.0) -> Floats:
+    def load_at(self, slowdown: Floats, error: Floats | float = 1.0, first_token: Floats | float = 1.0) -> Floats:
         """Largest load that keeps every level where steps take ``slowdown`` times as long; NaN where none does.
 
         Between the simulated loads by log-log interpolation; beyond the largest one, that one: nothing is extrapolated.
-        ``error`` is how far the simulated percentiles lie under the true ones, as a factor.
+
+        Args:
+            slowdown: a column.
+            error: how far the simulated percentiles lie under the true ones, as a factor.
+            first_token: factor on times to first token.
         """
-        room = -np.log(np.asarray(slowdown, dtype=np.float64) * error)
-        tight, load = np.log(self.tightness), np.log(self.requests_per_s)
-        found = np.exp(np.interp(room, tight, load)) / slowdown
-        return np.where(room < tight[0], np.nan, found)
+        slowdown = np.asarray(slowdown, dtype=np.float64)
+        load = np.log(self.requests_per_s)
+        found = np.full(slowdown.shape, np.inf)
+        for label, seconds in self.latencies.items():
+            factor = slowdown * error * (first_token if self.metrics[label] == "ttft" else 1.0)
+            room, tight = -np.log(factor), np.log(seconds / self.limits_s[label])
+            own = np.where(room < tight[0], np.nan, np.exp(np.interp(room, tight, load)))
+            found = np.where(np.isnan(found) | np.isnan(own), np.nan, np.fmin(found, own))
+        return found / slowdown
 
     def busy_at(self, requests_per_s: Floats, slowdown: Floats) -> Floats:
         """Share of the time in which steps run at a load; from nothing at none, linear to the first simulated load."""
         loads, busy = np.append(0.0, self.requests_per_s), np.append(0.0, self.busy)
         return np.asarray(np.interp(requests_per_s * slowdown, loads, busy))
 
-    def latencies_at(self, requests_per_s: Floats, slowdown: Floats) -> dict[str, Floats]:
+    def latencies_at(
+        self, requests_per_s: Floats, slowdown: Floats, first_token: Floats | float = 1.0
+    ) -> dict[str, Floats]:
         """Percentile of each service level at a load; seconds."""
         at, load = np.log(requests_per_s * slowdown), np.log(self.requests_per_s)
         return {
-            label: np.exp(np.interp(at, load, np.log(seconds))) * slowdown for label, seconds in self.latencies.items()
+            label: np.exp(np.interp(at, load, np.log(seconds)))
+            * slowdown
+            * (first_token if self.metrics[label] == "ttft" else 1.0)
+            for label, seconds in self.latencies.items()
         }
 
 
@@ -184,6 +209,7 @@ def curve(
         latencies[level.label] = np.maximum.accumulate(np.asarray(values))
     return Curve(
         deployment, np.asarray(rates[: len(found)]), latencies, {lv.label: lv.limit_s for lv in traffic.levels},
+        {lv.label: lv.metric for lv in traffic.levels},
         np.asarray([s.utilisation for s in found]), _sampling_error(found[-1], traffic), tuple(found), requests,
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from ridgeline.analytical.purchase.evaluate import Answer, Option, Plan
 from ridgeline.analytical.purchase.facts import PriceFact
 from ridgeline.analytical.purchase.finance import crossover_usd_per_kwh
 from ridgeline.analytical.purchase.scenario import STALE_DAYS, Costs, Evidence
+from ridgeline.analytical.purchase.step_model import DEVICE_SIGMA, FIRST_TOKEN, SHAPE_SIGMA, SOFTWARE_EFFICIENCY
 from ridgeline.analytical.serving.traffic import Floats
 
 SHOWN_DRIVERS = 12
@@ -82,6 +83,8 @@ def _remedy(name: str) -> str:
     kind, _, of = name.partition(" of ")
     if name == "software efficiency":
         return "run the engine on any one candidate (`vllm bench serve`): its share of the kernels' speed is unknown"
+    if name == "engine's share of the first token":
+        return "measure the time to first token of the engine on any one candidate (`vllm bench serve`)"
     if kind == "step times":
         return f"rent one {of} and measure decode and prefill of the model: its speed is not known"
     if kind == "shapes":
@@ -98,13 +101,16 @@ def _remedy(name: str) -> str:
 def assumed(answer: Answer) -> list[str]:
     """Inputs that the scenario left to this program, with their values."""
     found = []
+    evidence = {
+        "software_efficiency": SOFTWARE_EFFICIENCY, "first_token": FIRST_TOKEN, "device_sigma": DEVICE_SIGMA,
+        "shape_sigma": SHAPE_SIGMA,
+    }  # fmt: skip
     for part, values in (("costs", answer.scenario.costs), ("evidence", answer.scenario.evidence)):
         model = Costs if part == "costs" else Evidence
         for name in model.model_fields:
             if name not in values.model_fields_set:
                 value = getattr(values, name)
-                if value is not None:
-                    found.append(f"{part}.{name} = {_chance(value)}")
+                found.append(f"{part}.{name} = {_chance(evidence[name] if value is None else value)}")
     return found
 
 

@@ -173,7 +173,9 @@ class Costs(_Part):
 class Evidence(_Part):
     """How sure the times are; see :mod:`ridgeline.analytical.purchase.step_model` for where the defaults come from."""
 
-    software_efficiency: Share | None = None
+    software_efficiency: Positive | None = None
+    first_token: Positive | None = None
+    """Time to first token over the simulated one, beyond the software's share."""
     device_sigma: float | None = Field(default=None, gt=0.0)
     shape_sigma: float | None = Field(default=None, gt=0.0)
     price_sigma: float = Field(default=0.15, ge=0.0)

@@ -6,7 +6,8 @@ public kernel tables (peers-analytical.md 3.3), so they are *assumed* here, for 
 worse than that is its device effect. The evidence is kept in three parts, because they cancel differently when options are
 compared:
 
-* the *software efficiency*, kernels' time over the engine's: common to all candidates, so it moves costs, hardly rankings;
+* the *software efficiency*, kernels' time over the engine's, and what an engine adds to the *first token*: common to all
+  candidates, so they move costs, hardly rankings;
 * the *device effect*: one draw for a device, whatever the layout, operator or phase;
 * the *shape effect*: one draw for a device, model and layout.
 """
@@ -30,14 +31,18 @@ from ridgeline.analytical.phases import Group, Phase, PhaseError
 from ridgeline.analytical.purchase.chance import Chance, Lognormal
 from ridgeline.analytical.work import Work
 
-SOFTWARE_EFFICIENCY: Chance = Lognormal(0.5, 0.35)
-"""Assumed. End to end, engines reach 0.12 to 0.46 of the ideal time per output token (medians by system, engine and model of
-1,060 public rows; peers-analytical.md 3.2), kernels about 0.75 of it: the quotient runs from 0.2 to 0.6 and above."""
+SOFTWARE_EFFICIENCY: Chance = Lognormal(0.83, 0.15)
+"""Simulated over measured time per output token: the median of 559 public runs of dense models is 1 / 1.20, the medians of the
+engines differ by about 15 % (benchmarks/serving_e2e.py on aiconfigurator-core 0.12.0, H100, H200 and B200, 2026-11)."""
+FIRST_TOKEN: Chance = Lognormal(1.55, 0.6)
+"""Measured over simulated time to first token, beyond that of the time per output token: 1.88 in the median of the same runs,
+which is what tokenizers, the network and the bunching of requests add; runs differ by a factor of 2.4."""
 DEVICE_SIGMA = 0.2
-"""Assumed. Ratios of two devices' times, predicted, err 5 to 19 % in the median of a pair (peers-analytical.md 3.3): 0.19 / 0.67
-is the standard deviation of a pair's logarithm, over the root of 2 that of one device."""
-SHAPE_SIGMA = 0.1
-"""Assumed. Kernels of unseen shapes on a known device err 8 to 10 % in the median with three fitted parameters (3.3)."""
+"""Assumed. The medians of the three systems of those runs differ by 0.09 only, but all are NVIDIA's and near in age; ratios of two
+devices' kernel times, predicted, err 5 to 19 % in the median of a pair (peers-analytical.md 3.3): 0.19 / 0.67 is the standard
+deviation of a pair's logarithm, over the root of 2 that of one device."""
+SHAPE_SIGMA = 0.2
+"""Runs of one system differ by 0.17 to 0.37 from their median, engines included (benchmarks/serving_e2e.py)."""
 
 MEMORY_SHARE = 0.9
 """Of a device's memory that an engine may use: vLLM's default."""

@@ -170,7 +170,9 @@ def simulate(step_time_s: StepTime, requests: Requests, server: Server, seed: in
             if loop is not None:
                 for _ in range(replica.done):
                     heapq.heappush(returning, now + loop.think_s)
-            end = replica.step(now, arrival if loop is None else now)
+            # In a closed loop the answers of another replica may bring the next request at any time.
+            following = arrival if loop is None else (returning[0] if returning and given < count else never)
+            end = replica.step(now, following if loop is None or server.replicas == 1 else now)
             if end is None:
                 replica.idle = True
             else:
@@ -189,8 +191,13 @@ def simulate(step_time_s: StepTime, requests: Requests, server: Server, seed: in
         given += 1
         if replica.idle:
             replica.idle = False
-            following = times[given] if given < count and loop is None else never
-            end = replica.step(arrival, following if loop is None else arrival)
+            if loop is None:
+                following = times[given] if given < count else never
+            else:
+                following = (
+                    (returning[0] if returning and given < count else never) if server.replicas == 1 else arrival
+                )
+            end = replica.step(arrival, following)
             if end is None:
                 raise SimulationError("a request could not be begun by an idle replica")
             heapq.heappush(events, (end, index))
