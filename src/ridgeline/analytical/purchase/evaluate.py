@@ -2,8 +2,8 @@
 
 Order of work: all layouts are judged by averages; per device the layout that averages like best is simulated, and further ones
 where their averages promise less cost than it showed, or where it serves in fewer than nine of ten worlds; a device whose
-averages cost more than the best simulated one by a factor that uncertainty could not make up is not simulated. The report says
-which is which.
+averages cost more than the best simulated one by a factor that uncertainty could not make up is not simulated, nor are those
+that are left after :data:`MOST_SIMULATED`. The report says which is which.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ from ridgeline.analytical.serving.traffic import Floats, TrafficError
 
 LEAST_PENALTY = 1.15
 """Most that a layout not simulated is charged for queueing, over its averages: the least that was seen, or this."""
-LAYOUTS_SIMULATED = 3
-"""Most layouts of one device and traffic that are simulated."""
+MOST_SIMULATED = 36
+"""Deployments of one traffic after which the devices that are left, the dearest by averages, are not simulated any more."""
+LAYOUTS_SIMULATED = {True: 2, False: 3}
+"""Most layouts of one device and traffic that are simulated: where one of them serves in nine of ten worlds, and where not."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Screening:
     missing_levels: int
     simulated: tuple[str, ...]
     not_promising: tuple[str, ...]
-    """Devices that averages show to be too dear, with their factor over the best."""
+    """Devices that averages show to be dear, with the factor of their cost over that of the best simulated."""
     failing: tuple[str, ...]
     """Devices of which no layout keeps the levels, with the factor by which they miss."""
     simulations: int
@@ -222,11 +224,17 @@ def answer(
             failing[name] = "keeps the levels in less than half of the draws"
     cost = np.stack([o.cost_usd for o in options], axis=1)
     decision = decide(cost, scenario.evidence.least_probability)
+    # Options that are never the cheapest change no decision.
+    kept_options = np.flatnonzero(
+        (decision.probability_cheapest > 0.001) | np.isin(np.arange(len(options)), (decision.best, decision.runner_up))
+    )
+    near = cost[:, kept_options]
+    found_drivers = drivers(near, decide(near, scenario.evidence.least_probability), draws.used)
     screening = Screening(
         looked_at, tuple(unfit), missing, tuple(simulated), tuple(f"{n}: {f:.2f}" for n, f in sorted(dear.items())),
         tuple(f"{n}: {why}" for n, why in sorted(failing.items())), simulations, steps, time.monotonic() - begun,
     )  # fmt: skip
-    return Answer(scenario, tuple(options), decision, tuple(drivers(cost, decision, draws.used)), screening)
+    return Answer(scenario, tuple(options), decision, tuple(found_drivers), screening)
 
 
 class _Slowdown:
@@ -248,6 +256,16 @@ class _Slowdown:
             for p in (0.75, 0.9)
         )
         """What one in four worlds has, or more, and one in ten: roughly, for the parts are added up."""
+        first = math.log(float(self.first_token.quantile(np.asarray([0.9]))[0]) / self.first_token.middle)
+        steps = math.log(self.slowest / self.middle)
+        both = math.hypot(first, steps)
+        self.trials = (
+            np.asarray([self.middle, self.slowest, self.middle * math.exp(steps**2 / both)]),
+            1.0,
+            self.first_token.middle * np.asarray([1.0, 1.0, math.exp(first**2 / both)]),
+        )
+        """Slowdown, error and factor on the first token: in the middle, where slow steps make it one world in ten, and where slow
+        steps and a late first token do."""
         pair = math.sqrt(2.0 * (self.device_sigma**2 + self.shape_sigma**2))
         self.margin = math.exp(float(ndtri(0.99)) * pair)
         """Cost over the best from which a device is cheaper in less than one of a hundred worlds."""
@@ -340,33 +358,35 @@ def _simulate(
     """Simulate devices from the most promising on; what is found too dear goes into ``dear``."""
     found: dict[str, list[Curve]] = {}
     best, penalty = math.inf, math.inf
-    done = 0
+    done = made = 0
     alone = len(scenario.traffic) == 1
     for name, layouts in sorted(screened.items(), key=lambda item: min(p[0] for p in item[1])):
         # What queueing cost the kindest so far, others will pay too.
         charged = max(min(penalty, LEAST_PENALTY), 1.0)
         least = min(optimistic for optimistic, _, _ in layouts) * charged
-        if alone and least > best * slow.margin:
+        if alone and (least > best * slow.margin or (made >= MOST_SIMULATED and best < math.inf)):
             dear[name] = least / best
             continue
         cheapest, serves = math.inf, False
         tried: set[tuple[Layout, float]] = set()
         for optimistic, asked, one in layouts:
-            if len(tried) == LAYOUTS_SIMULATED or (serves and optimistic * charged >= cheapest):
+            if len(tried) == LAYOUTS_SIMULATED[serves] or (serves and optimistic * charged >= cheapest):
+                break
+            if tried and alone and optimistic * charged > best * slow.margin:
                 break
             if tried and not serves and asked.judge(one.deployment, slow.slowest).requests_per_s == 0.0:
                 continue
             if (one.deployment.layout, one.requests_per_s) in tried:
                 continue  # a larger batch than the levels allow changes nothing
             tried.add((one.deployment.layout, one.requests_per_s))
+            made += 1
             simulated = curve(one.deployment, asked, traffic, scenario.requests, scenario.seed, slow.range)
             if simulated is None:
                 continue
             done += len(simulated.summaries)
             found.setdefault(name, []).append(simulated)
-            asked_for = np.asarray([slow.middle, slow.slowest])
-            load, slowest = (float(v) for v in simulated.load_at(asked_for, 1.0, slow.first_token.middle))
-            serves |= slowest > 0.0
+            load, *hard = (float(v) for v in simulated.load_at(*slow.trials))
+            serves |= all(world > 0.0 for world in hard)
             if load > 0.0:
                 penalty = min(penalty, one.requests_per_s / load)
                 cheapest = min(cheapest, optimistic * one.requests_per_s / load)

@@ -355,7 +355,7 @@ def _work(values: Mapping[str, Any]) -> list[str]:
         "",
     ]
     for title, key in (
-        ("Not simulated: too dear by averages (cost over the best simulated)", "not_promising"),
+        ("Not simulated, for averages already cost so much over the best simulated", "not_promising"),
         ("Left out: service levels", "failing"),
         ("Layouts that do not fit", "unfit"),
     ):

@@ -192,7 +192,7 @@ class Scenario(_Part):
     """Day that prices are judged on, YYYY-MM-DD; today without."""
     seed: int = Field(default=1, ge=0)
     draws: int = Field(default=10_000, ge=100, le=1_000_000)
-    requests: int = Field(default=600, ge=200)
+    requests: int = Field(default=500, ge=200)
     """Simulated for each load."""
     traffic: list[Traffic] = Field(min_length=1)
     candidates: list[Candidate] = Field(min_length=1)
