@@ -90,7 +90,7 @@ def test_an_answer_adds_up() -> None:
         assert np.all(plan.replicas[served] * load >= 60.0 * (1 - 1e-6))
         assert np.all((plan.replicas[served] - 1.0) * load < 60.0)
         for label, seconds in plan.latencies.items():
-            limit = plan.curve.limits_s[label]
+            limit = plan.curves[0].limits_s[label]
             assert np.nanquantile(seconds, 0.9) <= limit * 1.05
     page = as_markdown(found)
     assert "| device | layout |" in page
@@ -142,6 +142,8 @@ def test_two_models_are_served_side_by_side() -> None:
     both = answered(values(traffic=[one, {**one, "model": "llama-3.2-1b"}], candidates=[{"device": H100}]))
     (option,) = both.options
     assert len(option.plans) == 2
+    for plan in option.plans:
+        assert set(plan.chosen.tolist()) <= set(range(len(plan.curves)))
     served = np.isfinite(option.devices)
     np.testing.assert_array_equal(option.devices[served], sum(p.devices[served] for p in option.plans))
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtri
 
 from ridgeline.analytical.architectures.architecture import Architecture
@@ -46,10 +47,16 @@ LAYOUTS_SIMULATED = {True: 2, False: 3}
 
 @dataclass(frozen=True)
 class Plan:
-    """How one device serves one traffic, in every world: columns of draws."""
+    """How one device serves one traffic, in every world: columns of draws.
+
+    A device is bought for good, its layout can be tried out: in each world it has the layout that needs the fewest devices there.
+    """
 
     traffic: Traffic
-    curve: Curve
+    curves: tuple[Curve, ...]
+    """Of the layouts that were simulated."""
+    chosen: npt.NDArray[np.intp]
+    """Which of them."""
     slowdown: Floats
     load: Floats
     """Requests per second of one replica at the service levels; NaN where they cannot be kept."""
@@ -207,7 +214,7 @@ def answer(
             failing[name] = "the simulation kept the levels at no load"
             continue
         plans = tuple(
-            _best_plan(scenario, traffic, fact, found[name], draws, slow)
+            _best_plan(scenario, traffic, found[name], draws, slow)
             for traffic, found in zip(scenario.traffic, curves, strict=True)
         )
         options.append(_option(scenario, fact, plans, draws))
@@ -225,9 +232,9 @@ def answer(
     cost = np.stack([o.cost_usd for o in options], axis=1)
     decision = decide(cost, scenario.evidence.least_probability)
     # Options that are never the cheapest change no decision.
-    kept_options = np.flatnonzero(
-        (decision.probability_cheapest > 0.001) | np.isin(np.arange(len(options)), (decision.best, decision.runner_up))
-    )
+    kept_options = sorted({*np.flatnonzero(decision.probability_cheapest > 0.001).tolist(), decision.best})
+    if decision.runner_up is not None:
+        kept_options = sorted({*kept_options, decision.runner_up})
     near = cost[:, kept_options]
     found_drivers = drivers(near, decide(near, scenario.evidence.least_probability), draws.used)
     screening = Screening(
@@ -368,7 +375,7 @@ def _simulate(
             dear[name] = least / best
             continue
         cheapest, serves = math.inf, False
-        tried: set[tuple[Layout, float]] = set()
+        tried: list[Layout] = []
         for optimistic, asked, one in layouts:
             if len(tried) == LAYOUTS_SIMULATED[serves] or (serves and optimistic * charged >= cheapest):
                 break
@@ -376,9 +383,9 @@ def _simulate(
                 break
             if tried and not serves and asked.judge(one.deployment, slow.slowest).requests_per_s == 0.0:
                 continue
-            if (one.deployment.layout, one.requests_per_s) in tried:
-                continue  # a larger batch than the levels allow changes nothing
-            tried.add((one.deployment.layout, one.requests_per_s))
+            if one.deployment.layout in tried:
+                continue  # the levels bound the batch, not what it is allowed to be: the best by averages stands for all
+            tried.append(one.deployment.layout)
             made += 1
             simulated = curve(one.deployment, asked, traffic, scenario.requests, scenario.seed, slow.range)
             if simulated is None:
@@ -394,18 +401,25 @@ def _simulate(
     return found, done
 
 
-def _best_plan(
-    scenario: Scenario, traffic: Traffic, fact: Facts, curves: list[Curve], draws: Draws, slow: _Slowdown
-) -> Plan:
-    """Of the simulated layouts the one that needs the fewest devices in the middle of the draws; first those that serve in nine
-    of ten."""
+def _best_plan(scenario: Scenario, traffic: Traffic, curves: list[Curve], draws: Draws, slow: _Slowdown) -> Plan:
+    """In each world the layout that needs the fewest devices."""
     plans = [_plan(scenario, traffic, one, draws, slow) for one in curves]
+    chosen = np.argmin(np.stack([plan.devices for plan in plans]), axis=0)
 
-    def rank(plan: Plan) -> tuple[bool, float, float]:
-        failing = float(np.mean(~np.isfinite(plan.devices)))
-        return failing > 0.1, float(np.median(plan.devices)), failing
+    def pick(columns: list[Floats]) -> Floats:
+        return np.asarray(np.take_along_axis(np.stack(columns), chosen[None, :], axis=0)[0])
 
-    return min(plans, key=rank)
+    return Plan(
+        traffic,
+        tuple(curves),
+        chosen,
+        slowdown=pick([plan.slowdown for plan in plans]),
+        load=pick([plan.load for plan in plans]),
+        replicas=pick([plan.replicas for plan in plans]),
+        devices=pick([plan.devices for plan in plans]),
+        busy=pick([plan.busy for plan in plans]),
+        latencies={label: pick([plan.latencies[label] for plan in plans]) for label in plans[0].latencies},
+    )
 
 
 def _plan(scenario: Scenario, traffic: Traffic, one: Curve, draws: Draws, slow: _Slowdown) -> Plan:
@@ -423,7 +437,9 @@ def _plan(scenario: Scenario, traffic: Traffic, one: Curve, draws: Draws, slow: 
     busy = np.where(served, one.busy_at(traffic.mean_requests_per_s / shared, slowdown), np.nan)
     at_peak = one.latencies_at(peak / shared, slowdown, first_token)
     latencies = {label: np.where(served, seconds, np.nan) for label, seconds in at_peak.items()}
-    return Plan(traffic, one, slowdown, load, replicas, replicas * one.deployment.layout.devices, busy, latencies)
+    chosen = np.zeros(scenario.draws, dtype=np.intp)
+    devices = replicas * one.deployment.layout.devices
+    return Plan(traffic, (one,), chosen, slowdown, load, replicas, devices, busy, latencies)
 
 
 def _option(scenario: Scenario, fact: Facts, plans: tuple[Plan, ...], draws: Draws) -> Option:

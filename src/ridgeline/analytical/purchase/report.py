@@ -173,30 +173,37 @@ def _price(price: PriceFact) -> dict[str, Any]:
 
 
 def _plan(plan: Plan) -> dict[str, Any]:
-    curve = plan.curve
+    served = np.isfinite(plan.devices)
+    share = [float((served & (plan.chosen == i)).mean()) for i in range(len(plan.curves))]
     return {
         "model": plan.traffic.model,
-        "layout": curve.deployment.layout.label,
-        "devices_per_replica": curve.deployment.layout.devices,
-        "max_sequences": curve.deployment.max_sequences,
+        "layouts": [
+            {
+                "layout": curve.deployment.layout.label,
+                "devices_per_replica": curve.deployment.layout.devices,
+                "max_sequences": curve.deployment.max_sequences,
+                "best_in_share": best_in,
+                "simulated": [
+                    {
+                        "requests_per_s": float(rate),
+                        "requests": curve.requests,
+                        "utilisation": summary.utilisation,
+                        "decode_sequences": summary.decode_sequences,
+                        "kv_occupancy": summary.kv_occupancy,
+                        "preemptions": summary.preemptions,
+                    }
+                    for rate, summary in zip(curve.requests_per_s, curve.summaries, strict=True)
+                ],
+            }
+            for curve, best_in in sorted(zip(plan.curves, share, strict=True), key=lambda pair: -pair[1])
+        ],
         "replicas": quantiles(plan.replicas),
-        "goodput_requests_per_s_per_replica": quantiles(np.nan_to_num(plan.load)),
+        "goodput_requests_per_s_per_device": quantiles(np.nan_to_num(plan.load * plan.replicas / plan.devices)),
         "busy": quantiles(np.where(np.isnan(plan.busy), np.inf, plan.busy)),
         "latency_at_peak_s": {
-            label: {**quantiles(np.where(np.isnan(v), np.inf, v)), "limit": curve.limits_s[label]}
+            label: {**quantiles(np.where(np.isnan(v), np.inf, v)), "limit": plan.curves[0].limits_s[label]}
             for label, v in plan.latencies.items()
         },
-        "simulated": [
-            {
-                "requests_per_s": float(rate),
-                "requests": curve.requests,
-                "utilisation": summary.utilisation,
-                "decode_sequences": summary.decode_sequences,
-                "kv_occupancy": summary.kv_occupancy,
-                "preemptions": summary.preemptions,
-            }
-            for rate, summary in zip(curve.requests_per_s, curve.summaries, strict=True)
-        ],
     }
 
 
@@ -253,7 +260,7 @@ def _options_table(values: Mapping[str, Any]) -> list[str]:
     years = values["options"][0]["horizon_years"]
     rows = [
         [
-            option["device"], "; ".join(f"{p['layout']}, {p['max_sequences']} seq." for p in option["plans"]),
+            option["device"], "; ".join(_layouts(plan) for plan in option["plans"]),
             _span(option["devices"], "{:.0f}"), _span(option["usd_per_million_tokens"], "{:.3g}"),
             _span(_scaled(option["cost_usd"], 1e-6), "{:.3g}"), f"{option['probability_cheapest']:.2f}",
             _usd(option["expected_regret_usd"]),
@@ -261,7 +268,21 @@ def _options_table(values: Mapping[str, Any]) -> list[str]:
         for option in values["options"]
     ]  # fmt: skip
     head = ["device", "layout", "devices", "$/Mtok", f"M$ in {years:g} years", "P(cheapest)", "expected regret"]
-    return ["## Options", "", "P50 (P10 to P90).", "", *_table(head, rows)]
+    return [
+        "## Options",
+        "",
+        "P50 (P10 to P90); of several layouts, in how many draws each is best.",
+        "",
+        *_table(head, rows),
+    ]
+
+
+def _layouts(plan: Mapping[str, Any]) -> str:
+    """Layouts by how often they are the best, those that hardly ever are left out."""
+    kept = [one for one in plan["layouts"] if one["best_in_share"] >= 0.02] or plan["layouts"][:1]
+    if len(kept) == 1:
+        return f"{kept[0]['layout']}, {kept[0]['max_sequences']} seq."
+    return ", ".join(f"{one['layout']}, {one['max_sequences']} seq. ({one['best_in_share']:.0%})" for one in kept)
 
 
 def _latency_table(values: Mapping[str, Any]) -> list[str]:
@@ -272,11 +293,11 @@ def _latency_table(values: Mapping[str, Any]) -> list[str]:
                 milliseconds = _scaled(latency, 1e3)
                 rows.append(
                     [
-                        option["device"], plan["model"], _span(plan["goodput_requests_per_s_per_replica"], "{:.3g}"),
+                        option["device"], plan["model"], _span(plan["goodput_requests_per_s_per_device"], "{:.3g}"),
                         _span(plan["replicas"], "{:.0f}"), label, _span(milliseconds, "{:.3g}"),
                     ]
                 )  # fmt: skip
-    head = ["device", "model", "goodput, requests/s per replica", "replicas", "level", "at the peak, ms"]
+    head = ["device", "model", "goodput, requests/s per device", "replicas", "level", "at the peak, ms"]
     return ["## Latency", "", "Percentiles are simulated.", "", *_table(head, rows)]
 
 
