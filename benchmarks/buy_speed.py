@@ -19,7 +19,8 @@ def main() -> int:
     from ridgeline.analytical.architectures.builtin import load_architecture
     from ridgeline.analytical.catalogue import catalogue
     from ridgeline.analytical.purchase.evaluate import answer
-    from ridgeline.analytical.purchase.report import as_dict, as_markdown
+    from ridgeline.analytical.purchase.markdown import as_markdown
+    from ridgeline.analytical.purchase.report import as_dict
     from ridgeline.analytical.purchase.scenario import parse_scenario
 
     known = catalogue()

@@ -21,7 +21,8 @@ from ridgeline.analytical.architectures.builtin import load_architecture
 from ridgeline.analytical.catalogue import catalogue
 from ridgeline.analytical.layout import Layout, Precisions
 from ridgeline.analytical.purchase.step_model import FitError, step_model
-from ridgeline.analytical.serving.simulation import Server, simulate
+from ridgeline.analytical.serving.server import Server
+from ridgeline.analytical.serving.simulation import simulate
 from ridgeline.analytical.serving.table import StepTable
 from ridgeline.analytical.serving.traffic import ClosedLoop, Empirical, make_requests
 

@@ -25,7 +25,8 @@ def run_buy(path: Path, as_json: bool, output: Path | None) -> None:
     """
     from ridgeline.analytical.catalogue import catalogue
     from ridgeline.analytical.purchase.evaluate import answer
-    from ridgeline.analytical.purchase.report import as_dict, as_markdown
+    from ridgeline.analytical.purchase.markdown import as_markdown
+    from ridgeline.analytical.purchase.report import as_dict
     from ridgeline.analytical.purchase.scenario import InfeasibleError, load_scenario
 
     scenario = load_scenario(path)

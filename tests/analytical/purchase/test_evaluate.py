@@ -17,7 +17,8 @@ from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, Precisions
 from ridgeline.analytical.purchase.evaluate import Answer, answer
 from ridgeline.analytical.purchase.frontier import Curve, Deployment, Screen, curve
-from ridgeline.analytical.purchase.report import as_dict, as_markdown
+from ridgeline.analytical.purchase.markdown import as_markdown
+from ridgeline.analytical.purchase.report import as_dict
 from ridgeline.analytical.purchase.scenario import (
     InfeasibleError,
     Scenario,

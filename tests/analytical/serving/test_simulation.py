@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ridgeline.analytical.serving.queueing import md1_wait_s, mm1_sojourn_percentile_s, mm1_wait_s
-from ridgeline.analytical.serving.simulation import Run, Server, SimulationError, simulate
+from ridgeline.analytical.serving.server import Server, SimulationError
+from ridgeline.analytical.serving.simulation import Run, simulate
 from ridgeline.analytical.serving.summary import summarise
 from ridgeline.analytical.serving.table import StepTable
 from ridgeline.analytical.serving.traffic import (

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from ridgeline.analytical.serving.averages import PercentileError, averages, length_means
 from ridgeline.analytical.serving.goodput import largest_load
 from ridgeline.analytical.serving.queueing import md1_wait_s, mm1_sojourn_percentile_s
-from ridgeline.analytical.serving.simulation import Server, SimulationError, simulate
+from ridgeline.analytical.serving.server import Server, SimulationError
+from ridgeline.analytical.serving.simulation import simulate
 from ridgeline.analytical.serving.summary import ServiceLevel, Summary, Watts, good_share, summarise
 from ridgeline.analytical.serving.table import StepTable
 from ridgeline.analytical.serving.traffic import Fixed, Lognormal, Poisson, TrafficError, make_requests

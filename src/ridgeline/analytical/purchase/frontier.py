@@ -17,7 +17,8 @@ from ridgeline.analytical.purchase.chance import Certain, Chance, Lognormal
 from ridgeline.analytical.purchase.scenario import Traffic
 from ridgeline.analytical.purchase.step_model import StepModel
 from ridgeline.analytical.serving.averages import LengthMeans, averages
-from ridgeline.analytical.serving.simulation import Server, simulate
+from ridgeline.analytical.serving.server import Server
+from ridgeline.analytical.serving.simulation import simulate
 from ridgeline.analytical.serving.summary import Summary, summarise
 from ridgeline.analytical.serving.table import StepTable
 from ridgeline.analytical.serving.traffic import Floats, Poisson, make_requests

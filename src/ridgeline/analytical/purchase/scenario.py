@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 
 from ridgeline.analytical.purchase.chance import Certain, Chance, ChanceError, Lognormal, Triangular, parse_chance
 from ridgeline.analytical.serving import traffic
-from ridgeline.analytical.serving.simulation import SimulationError
+from ridgeline.analytical.serving.server import SimulationError
 from ridgeline.analytical.serving.summary import ServiceLevel
 
 STALE_DAYS = 90

@@ -17,7 +17,7 @@ import numpy as np
 from ridgeline.analytical.serving.traffic import Lengths, TrafficError
 
 StepTimes = Callable[[Any, Any, Any, Any], Any]
-"""A :data:`~ridgeline.analytical.serving.simulation.StepTime` that takes float64 columns too."""
+"""A :data:`~ridgeline.analytical.serving.server.StepTime` that takes float64 columns too."""
 
 
 class PercentileError(ValueError):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ridgeline.analytical.serving.simulation import SimulationError
+from ridgeline.analytical.serving.server import SimulationError
 from ridgeline.analytical.serving.summary import ServiceLevel, Summary
 
 MOST_SIMULATIONS = 40

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from ridgeline.analytical.serving.simulation import Run, SimulationError
+from ridgeline.analytical.serving.server import SimulationError
+from ridgeline.analytical.serving.simulation import Run
 from ridgeline.analytical.serving.traffic import ClosedLoop, Floats
 
 METRICS = ("ttft", "tpot", "itl", "e2e")

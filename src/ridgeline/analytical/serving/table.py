@@ -13,7 +13,7 @@ from bisect import bisect_right
 import numpy as np
 
 from ridgeline.analytical.serving.averages import StepTimes
-from ridgeline.analytical.serving.simulation import SimulationError
+from ridgeline.analytical.serving.server import SimulationError
 
 TOKEN_POINTS = 160
 _EDGE = 1e-3
@@ -21,7 +21,7 @@ _EDGE = 1e-3
 
 
 class StepTable:
-    """A :data:`~ridgeline.analytical.serving.simulation.StepTime` by interpolation."""
+    """A :data:`~ridgeline.analytical.serving.server.StepTime` by interpolation."""
 
     def __init__(self, step_times: StepTimes, most_sequences: int, token_budget: int, longest_tokens: int) -> None:
         """Ask ``step_times`` for the whole grid at once.
@@ -88,7 +88,7 @@ class StepTable:
         return found
 
     def line(self, sequences: int, context_tokens: float) -> tuple[float, float, float]:
-        """As :class:`~ridgeline.analytical.serving.simulation.Lines`."""
+        """As :class:`~ridgeline.analytical.serving.server.Lines`."""
         end = sequences * self._longest
         for least, start, slope in self._decode[sequences]:
             if context_tokens >= least:
