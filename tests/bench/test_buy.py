@@ -97,3 +97,12 @@ def test_bad_input_is_one_refusal(tmp_path: Path, old: str, new: str, said: str)
     with pytest.raises(_refusals(), match=said) as refused:
         run_buy(scenario(tmp_path, SCENARIO.replace(old, new)), False, None)
     assert "\n" not in str(refused.value)
+
+
+def test_the_page_names_every_key_of_a_scenario() -> None:
+    from ridgeline.analytical.purchase import scenario as parts
+
+    page = (Path(__file__).parents[2] / "docs" / "buy.md").read_text()
+    for model in (parts.Traffic, parts.Candidate, parts.PriceOf, parts.PowerOf, parts.Costs, parts.Evidence):
+        for name in model.model_fields:
+            assert f"`{name}`" in page, f"docs/buy.md does not name {name}"

@@ -35,14 +35,14 @@ SOFTWARE_EFFICIENCY: Chance = Lognormal(0.83, 0.15)
 """Simulated over measured time per output token: the median of 559 public runs of dense models is 1 / 1.20, the medians of the
 engines differ by about 15 % (benchmarks/serving_e2e.py on aiconfigurator-core 0.12.0, H100, H200 and B200, 2026-11)."""
 FIRST_TOKEN: Chance = Lognormal(1.55, 0.6)
-"""Measured over simulated time to first token, beyond that of the time per output token: 1.88 in the median of the same runs,
-which is what tokenizers, the network and the bunching of requests add; runs differ by a factor of 2.4."""
+"""Measured over simulated time to first token, beyond that of the time per output token: 1.90 in the median of the same runs,
+which is what tokenizers, the network and the bunching of requests may add; runs differ by a factor of 2.2."""
 DEVICE_SIGMA = 0.2
-"""Assumed. The medians of the three systems of those runs differ by 0.09 only, but all are NVIDIA's and near in age; ratios of two
+"""Assumed. The medians of the three systems of those runs differ by 0.08 only, but all are NVIDIA's and near in age; ratios of two
 devices' kernel times, predicted, err 5 to 19 % in the median of a pair (peers-analytical.md 3.3): 0.19 / 0.67 is the standard
 deviation of a pair's logarithm, over the root of 2 that of one device."""
 SHAPE_SIGMA = 0.2
-"""Runs of one system differ by 0.17 to 0.37 from their median, engines included (benchmarks/serving_e2e.py)."""
+"""Runs of one system differ by 0.17 to 0.31 from their median, engines included (benchmarks/serving_e2e.py)."""
 
 MEMORY_SHARE = 0.9
 """Of a device's memory that an engine may use: vLLM's default."""
