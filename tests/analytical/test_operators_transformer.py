@@ -30,6 +30,7 @@ from ridgeline.analytical.operators import (
     moe_gemm_work,
     moe_routing_work,
     norm_work,
+    paged_kv_bytes,
     pages,
     reduce_scatter_work,
     rope_work,
@@ -102,6 +103,7 @@ attention_sizes = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=30)
 @given(attention_sizes, st.booleans())
 def test_a_window_of_everything_is_no_window(shape: dict[str, int], causal: bool) -> None:
     whole = attention_work(**shape, causal=causal, precision="float16")
@@ -110,6 +112,7 @@ def test_a_window_of_everything_is_no_window(shape: dict[str, int], causal: bool
     assert counts(attention_work(**shape, causal=causal, precision="float16", shared_prefix=0)) == counts(whole)
 
 
+@settings(max_examples=30)
 @given(attention_sizes, st.booleans(), st.integers(1, 50), st.integers(1, 50))
 def test_wider_windows_are_more_work(shape: dict[str, int], causal: bool, window: int, wider: int) -> None:
     narrow = counts(attention_work(**shape, causal=causal, precision="float16", window=window))
@@ -117,6 +120,7 @@ def test_wider_windows_are_more_work(shape: dict[str, int], causal: bool, window
     assert all(wide[name] >= value for name, value in narrow.items())
 
 
+@settings(max_examples=30)
 @given(attention_sizes, st.integers(1, 30))
 def test_sharing_a_prefix_saves_its_bytes_for_all_but_one(shape: dict[str, int], prefix: int) -> None:
     prefix = min(prefix, shape["kv_length"])
@@ -127,9 +131,29 @@ def test_sharing_a_prefix_saves_its_bytes_for_all_but_one(shape: dict[str, int],
     assert shared.operations == apart.operations
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 300), st.integers(1, 64))
 def test_pages_hold_the_tokens_and_waste_less_than_one(length: int, page: int) -> None:
     assert 0 <= pages(length, page) * page - length < page
+
+
+@settings(max_examples=30)
+@given(attention_sizes, st.integers(1, 16), st.integers(1, 50))
+def test_whole_pages_are_no_less_than_is_compulsory(shape: dict[str, int], page: int, window: int) -> None:
+    paged = {name: size for name, size in shape.items() if name != "q_heads"}
+    compulsory = attention_work(**shape, causal=True, precision="float16", window=window, page=page)
+    moved = paged_kv_bytes(**paged, precision="float16", page=page, window=window)
+    a_page = 2 * shape["batch"] * shape["kv_heads"] * page * (shape["head_dim"] + shape["value_dim"])
+    assert 0 <= moved - compulsory.read_bytes["kv"] < 2 * a_page
+    assert paged_kv_bytes(**paged, precision="float16", page=1, window=window) == compulsory.read_bytes["kv"]
+
+
+def test_ragged_sequences_add_up_to_one_launch() -> None:
+    lengths = np.array([3, 1, 5])
+    batch = attention_work(1, 4, 2, lengths, lengths, 8, True, "float16").total()
+    alone = [attention_work(1, 4, 2, length, length, 8, True, "float16") for length in lengths]
+    assert counts(batch) == counts(alone[0] + alone[1] + alone[2])
+    assert batch.launches == 1
 
 
 @pytest.mark.parametrize("absorbed", [False, True])
@@ -387,6 +411,7 @@ def test_distinct_experts_are_right_on_average(tokens: int, experts: int, top_k:
     assert distinct_experts(experts, top_k, tokens) == pytest.approx(np.mean(seen), abs=4.0 * error + 1e-9)
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 64))
 def test_distinct_experts_stay_between_their_limits(experts: int, top_k: int, tokens: int) -> None:
     top_k = min(top_k, experts)
@@ -436,6 +461,7 @@ def test_moe_routing_by_brute_force() -> None:
     assert_same(moe_routing_work(tokens, experts, top_k, hidden, "bfloat16"), tally)
 
 
+@settings(max_examples=30)
 @given(tokens=sizes, n=sizes, k=sizes)
 def test_one_expert_is_a_dense_gemm(tokens: int, n: int, k: int) -> None:
     moe, dense = counts(moe_gemm_work(tokens, 1, 1, n, k, "bfloat16")), counts(gemm_work(tokens, n, k, "bfloat16"))
@@ -526,7 +552,7 @@ FORMULAS: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_work_grows_with_every_size(name: str, data: st.DataObject) -> None:
     formula, names = FORMULAS[name]
@@ -537,7 +563,7 @@ def test_work_grows_with_every_size(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_numbers_and_columns_agree(name: str, data: st.DataObject) -> None:
     formula, names = FORMULAS[name]
@@ -545,6 +571,7 @@ def test_numbers_and_columns_agree(name: str, data: st.DataObject) -> None:
     assert_columns_agree(formula, rows)
 
 
+@settings(max_examples=30)
 @given(a=sizes, b=sizes, width=sizes)
 def test_rows_of_two_batches_add_up_to_those_of_one(a: int, b: int, width: int) -> None:
     """All but what both read: the gain of a norm is read once a launch."""

@@ -109,6 +109,10 @@ class GatherMlp(Problem):
         tokens = self.tokens if self.selection == "gate" else 1
         return self._work(self.tokens * fire, float(distinct_experts(self.intermediate, fire, tokens)))
 
+    def footprint_bytes(self) -> float:
+        """All neurons lie in memory."""
+        return float(self._work(0.0, float(self.intermediate)).bytes)
+
     def _work(self, pairs: float, neurons: float) -> Work:
         return gather_mlp_work(
             self.tokens, self.hidden, self.intermediate, pairs, neurons, self.precision, selection=self.selection

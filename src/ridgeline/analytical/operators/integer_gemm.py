@@ -82,7 +82,11 @@ def ternary_gemm_work(m: Any, n: Any, k: Any, *, output: str = "float16") -> Wor
 
 
 def bit_plane_gemm_work(m: Any, n: Any, k: Any, activation_bits: Any, weight_bits: Any) -> Work:
-    """p x q products of bit planes (arbitrary precision, Ma et al. 2024): p q 2 m n k one-bit operations into int32."""
+    """p x q products of bit planes (arbitrary precision, Ma et al. 2024): p q 2 m n k one-bit operations into int32.
+
+    This is the work of that algorithm, for units that have one-bit products: a unit that multiplies p by q bits does
+    2 m n k, so it bounds no other implementation.
+    """
     m, n, k = 1.0 * m, 1.0 * n, 1.0 * k
     return Work(
         operations={RateKey("matrix", "int1", "int1", "int32"): 2.0 * m * n * k * activation_bits * weight_bits},

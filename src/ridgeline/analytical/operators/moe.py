@@ -166,6 +166,10 @@ class MoeGemm(Problem):
     def expected_work(self) -> Work:
         return self._work(None)
 
+    def footprint_bytes(self) -> float:
+        """All experts lie in memory, those that get no token too."""
+        return float(self._work(float(self.experts)).bytes)
+
     def _work(self, distinct: float | None) -> Work:
         return moe_gemm_work(self.tokens, self.experts, self.top_k, self.n, self.k, self.precision, distinct=distinct)
 
