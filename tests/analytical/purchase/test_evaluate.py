@@ -201,15 +201,10 @@ def test_step_models_follow_the_bound_and_refuse_what_cannot_be() -> None:
     assert two.kv_tokens > 2 * model.kv_tokens
     with pytest.raises(FitError, match=r"does not fit: .* need [0-9.]+ GB"):
         step_model(load_architecture("llama-3-70b"), h100, Layout(), Precisions(), 2048.0, 8192)
+    eight = Precisions(weights="float8_e4m3fn", activations="float8_e4m3fn")
+    on_ampere = step_model(llama, devices()[A100], Layout(), eight, 2048.0, 8192)
     with pytest.raises(FitError, match="float8_e4m3fn"):
-        step_model(
-            llama,
-            devices()[A100],
-            Layout(),
-            Precisions(weights="float8_e4m3fn", activations="float8_e4m3fn"),
-            2048.0,
-            8192,
-        )
+        on_ampere.step_times(0.0, 0.0, 1.0, 100.0)
     with pytest.raises(FitError, match="tp"):
         step_model(llama, h100, Layout(tp=7), Precisions(), 2048.0, 8192)
     with pytest.raises(FitError, match="token by token"):

@@ -34,7 +34,7 @@ from ridgeline.analytical.serving.traffic import TrafficError
 
 LEAST_PENALTY = 1.15
 """Most that a layout not simulated is charged for queueing, over its averages: the least that was seen, or this."""
-MOST_SIMULATED = 36
+MOST_SIMULATED = 32
 """Deployments of one traffic after which the devices that are left, the dearest by averages, are not simulated any more."""
 LAYOUTS_SIMULATED = {True: 2, False: 3}
 """Most layouts of one device and traffic that are simulated: where one of them serves in nine of ten worlds, and where not."""
@@ -206,13 +206,18 @@ def _screened(
             try:
                 layout = Layout(tp=tp, ep=ep)
                 model = step_model(architecture, device, layout, precisions, length, candidate.token_budget)
+                averages = Screen(
+                    model,
+                    traffic,
+                    lengths,
+                    max(candidate.max_sequences),
+                    candidate.token_budget,
+                    slow.first_token.middle,
+                )
             except (LayoutError, FitError) as error:
                 why = str(error)
                 unfit.append(why)
                 continue
-            averages = Screen(
-                model, traffic, lengths, max(candidate.max_sequences), candidate.token_budget, slow.first_token.middle
-            )
             for most in candidate.max_sequences:
                 deployment = Deployment(device.id, layout, most, candidate.token_budget, model)
                 found.append((averages, averages.judge(deployment, slow.middle)))

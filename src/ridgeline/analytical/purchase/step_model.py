@@ -101,7 +101,18 @@ class OperatorSteps:
     kv_tokens: int
 
     def step_times(self, prefill_tokens: Any, prefill_context: Any, sequences: Any, context_tokens: Any) -> Any:
-        """Seconds of columns of one length; 0 for steps without a token."""
+        """Seconds of columns of one length; 0 for steps without a token.
+
+        Raises:
+            FitError: where the device lacks the precision or a link.
+        """
+        try:
+            return self._step_times(prefill_tokens, prefill_context, sequences, context_tokens)
+        except (PhaseError, LimitError, CollectiveError) as error:
+            who = f"{self.architecture.name} in {self.precisions.label} as {self.layout.label} of {self.device.id}"
+            raise FitError(f"{who}: {error}") from None
+
+    def _step_times(self, prefill_tokens: Any, prefill_context: Any, sequences: Any, context_tokens: Any) -> Any:
         tokens, mean, n, context = np.broadcast_arrays(
             *(np.atleast_1d(np.asarray(a, dtype=np.float64))
               for a in (prefill_tokens, prefill_context, sequences, context_tokens))
@@ -176,7 +187,8 @@ def step_model(
         budget: most tokens of a step, which set the activations' memory.
 
     Raises:
-        FitError: where the model cannot be laid out so, the device lacks the precision or a link, or the weights leave no room.
+        FitError: where the model cannot be laid out so, or the weights leave no room; what the device lacks is found when times
+            are asked for.
     """
     capacity = MEMORY_SHARE * device.main_memory.capacity_bytes
     who = f"{architecture.name} in {precisions.label} as {layout.label} of {device.id}"
@@ -195,8 +207,6 @@ def step_model(
                 f"{who} does not fit: weights, activations and one sequence of {pages} tokens need "
                 f"{(fixed + float(held.kv_bytes)) / 1e9:.1f} GB a device, which may use {capacity / 1e9:.1f} GB"
             )
-        model = OperatorSteps(architecture, device, layout, precisions, kv_tokens)
-        model.step_times(1.0, 1.0, 1.0, 1.0)
-    except (LayoutError, PhaseError, LimitError, CollectiveError) as error:
+    except LayoutError as error:
         raise FitError(f"{who}: {error}") from None
-    return model
+    return OperatorSteps(architecture, device, layout, precisions, kv_tokens)

@@ -139,7 +139,8 @@ class Replica:
         if count < 2:
             return None
         cycles, rest = divmod(count, page)
-        pages = cycles * n + sum(self.needing[(number + j) % page] for j in range(rest))
+        slot = number % page
+        pages = cycles * n + sum(self.needing[slot : slot + rest]) + sum(self.needing[: max(slot + rest - page, 0)])
         if pages > self.free:
             return None
         self.free -= pages
