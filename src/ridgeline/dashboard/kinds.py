@@ -14,6 +14,7 @@ from ridgeline.results.comparison import Comparison, derived
 from ridgeline.results.counters import Counters
 from ridgeline.results.imported import Imported
 from ridgeline.results.record import Record
+from ridgeline.results.serving import Serving
 from ridgeline.results.store import RunInfo, Store, StoreError
 from ridgeline.results.writer import RECORDS
 
@@ -73,6 +74,11 @@ def imported_of(runs: Iterable[RunInfo]) -> list[Imported]:
 def profiles_of(runs: Iterable[RunInfo]) -> list[Counters]:
     """All profiles."""
     return [record for record in _of_kind(runs, "counters") if isinstance(record, Counters)]
+
+
+def serving_of(runs: Iterable[RunInfo]) -> list[Serving]:
+    """All serving runs that other tools measured."""
+    return [record for record in _of_kind(runs, "serving") if isinstance(record, Serving)]
 
 
 def _of_kind(runs: Iterable[RunInfo], kind: str) -> list[Record]:

@@ -57,6 +57,11 @@ if imported:
         ":orange-badge[not measured by Ridgeline] The tool's own statistics; nothing here checked what was timed."
     )
     st.dataframe(profiles.imported_table(imported), width="stretch", hide_index=True, key="imported")
+served = kinds.serving_of(runs)
+if served:
+    st.subheader("Serving runs of other tools")
+    st.markdown(":orange-badge[not measured by Ridgeline] A whole engine under load; the tool's own statistics.")
+    st.dataframe(profiles.serving_table(served), width="stretch", hide_index=True, key="serving")
 counted = kinds.profiles_of(runs)
 if counted:
     st.subheader("Profiles")
