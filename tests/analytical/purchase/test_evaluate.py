@@ -219,6 +219,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"candidates": [{"device": "nvidia-h100"}]}, "unknown device 'nvidia-h100': did you mean nvidia-h100"),
     ({"candidates": [{"device": H100, "tp": 0}]}, "candidates.0.tp"),
     ({"candidates": [{"device": H100}, {"device": H100}]}, "twice"),
+    ({"candidates": [{"device": H100, "max_sequences": 256, "token_budget": 128}]}, "token_budget"),
     ({"candidates": [{"device": "nvidia-l20"}]}, r"no price of nvidia-l20: add \[\[prices\]\]"),
     ({"candidate": []}, "candidate: .*no such key"),
     ({"traffic": []}, "traffic"),
@@ -248,6 +249,7 @@ def test_bad_scenarios_are_refused_in_one_line(more: dict[str, Any], said: str) 
         ({"levels": [{"metric": "latency", "percentile": 90, "limit_s": 1.0}]}, "unknown metric"),
         ({"activations": "float13"}, "float13"),
         ({"model": "llama-3-70b"}, "does not fit"),
+        ({"input": 600_000}, "one sequence of 600216 tokens"),
         ({"weights": "float8_e4m3fn", "activations": "float8_e4m3fn"}, "float8"),
     ],
 )
@@ -257,6 +259,21 @@ def test_bad_traffic_is_refused_in_one_line(more: dict[str, Any], said: str) -> 
     with pytest.raises(ScenarioError, match=said) as refused:
         answered(values(traffic=[traffic], candidates=candidates))
     assert "\n" not in str(refused.value)
+
+
+def test_long_prompts_with_short_answers_are_served() -> None:
+    """Less than one sequence decodes on average: nothing but prompts."""
+    one = values()["traffic"][0]
+    level = [{"metric": "ttft", "percentile": 90, "limit_s": 20.0}]
+    found = answered(
+        values(
+            traffic=[{**one, "requests_per_s": 1.0, "input": 12_000, "output": 2, "levels": level}],
+            candidates=[{"device": H100}],
+        )
+    )
+    load = found.options[0].plans[0].load
+    # 12,000 tokens of 8 billion weights at 0.76 of 989 Tflop/s take 0.26 s and more; engines a little longer.
+    assert 0.5 < float(np.nanmedian(load)) < 4.0
 
 
 def test_tokens_per_day_are_requests_per_second() -> None:

@@ -22,7 +22,7 @@ from ridgeline.analytical.purchase import finance
 from ridgeline.analytical.purchase.chance import Draws
 from ridgeline.analytical.purchase.decide import Decision, Driver, decide, drivers
 from ridgeline.analytical.purchase.facts import Facts, devices_of, facts_of
-from ridgeline.analytical.purchase.frontier import Curve, Deployment, Screen, Screened, curve
+from ridgeline.analytical.purchase.frontier import Curve, Deployment, Screen, Screened, curve, longest_request
 from ridgeline.analytical.purchase.options import Option, Slowdown, best_plan, make_option
 from ridgeline.analytical.purchase.scenario import Candidate, InfeasibleError, Scenario, ScenarioError, Traffic
 from ridgeline.analytical.purchase.step_model import (
@@ -200,12 +200,12 @@ def _screened(
         raise ScenarioError(f"{origin}: traffic: {error}") from None
     found: list[tuple[Screen, Screened]] = []
     why = ""
-    length = lengths.input + lengths.output
+    length, longest = lengths.input + lengths.output, longest_request(traffic)
     for tp in candidate.tp:
         for ep in candidate.ep:
             try:
                 layout = Layout(tp=tp, ep=ep)
-                model = step_model(architecture, device, layout, precisions, length, candidate.token_budget)
+                model = step_model(architecture, device, layout, precisions, length, candidate.token_budget, longest)
                 averages = Screen(
                     model,
                     traffic,

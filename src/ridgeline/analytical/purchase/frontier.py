@@ -27,7 +27,8 @@ LOADS = 5
 """Loads that are simulated, spread over where the service levels are decided."""
 LEAST_LOAD = 0.15
 """Smallest of them, over the one that averages promise: a replica that is used less is no candidate."""
-_LADDER = np.unique(np.geomspace(1.0, 4096.0, 60).round())
+_LADDER = np.append(2.0 ** np.arange(-8, 0), np.unique(np.geomspace(1.0, 4096.0, 60).round()))
+"""Sequences that decode, on average: long prompts with short answers have less than one."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def curve(
     the smallest, short of saturation: there the draws will ask.
     """
     model = deployment.model
-    longest = int(traffic.input.quantile(_END)[0] + traffic.output.quantile(_END)[0])
+    longest = longest_request(traffic)
     table = StepTable(model.step_times, deployment.max_sequences, deployment.token_budget, longest)
     server = Server(
         kv_tokens=model.kv_tokens, max_sequences=deployment.max_sequences, token_budget=deployment.token_budget
@@ -225,4 +226,7 @@ def _sampling_error(summary: Summary, traffic: Traffic) -> Chance:
     return Lognormal(1.0, sigma) if sigma > 0.0 else Certain(1.0)
 
 
-_END = np.asarray([1.0 - 1e-12])
+def longest_request(traffic: Traffic) -> int:
+    """Tokens of the longest request that can come."""
+    end = np.asarray([1.0 - 1e-12])
+    return int(traffic.input.quantile(end)[0] + traffic.output.quantile(end)[0])

@@ -118,6 +118,14 @@ class Candidate(_Part):
     max_sequences: Counts = [256]
     token_budget: int = Field(default=8192, ge=1)
 
+    @model_validator(mode="after")
+    def _steps_hold_the_batch(self) -> Candidate:
+        if max(self.max_sequences) > self.token_budget:
+            raise ValueError(
+                f"max_sequences of {max(self.max_sequences)} need a token_budget as large, not {self.token_budget}"
+            )
+        return self
+
 
 class PriceOf(_Part):
     """A price of one device."""

@@ -26,7 +26,7 @@ from ridgeline.analytical.collectives import CollectiveError, link_for, transfer
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, LayoutError, Precisions
 from ridgeline.analytical.limits import LimitError, limits
-from ridgeline.analytical.memory import memory
+from ridgeline.analytical.memory import PAGE_TOKENS, memory
 from ridgeline.analytical.phases import Group, Phase, PhaseError
 from ridgeline.analytical.purchase.chance import Chance, Lognormal
 from ridgeline.analytical.work import Work
@@ -174,7 +174,13 @@ def operator_time(operation: Operation, device: Device) -> Any:
 
 
 def step_model(
-    architecture: Architecture, device: Device, layout: Layout, precisions: Precisions, length: float, budget: int
+    architecture: Architecture,
+    device: Device,
+    layout: Layout,
+    precisions: Precisions,
+    length: float,
+    budget: int,
+    longest: int = 0,
 ) -> StepModel:
     """The step times of a model.
 
@@ -185,6 +191,7 @@ def step_model(
         precisions: of weights, activations and cache.
         length: tokens of a typical sequence: what a windowed or recurrent layer keeps for each token depends on it.
         budget: most tokens of a step, which set the activations' memory.
+        longest: tokens of the longest sequence, which has to fit alone.
 
     Raises:
         FitError: where the model cannot be laid out so, or the weights leave no room; what the device lacks is found when times
@@ -202,10 +209,12 @@ def step_model(
         fixed = float(held.weights_bytes + held.activations_bytes)
         room = capacity - fixed
         kv_tokens = int(room / (float(held.kv_bytes) / pages)) if room > 0.0 else 0
-        if kv_tokens < pages:
+        # A page that is begun is a page that is taken.
+        least = max(pages, longest) + PAGE_TOKENS
+        if kv_tokens < least:
             raise FitError(
-                f"{who} does not fit: weights, activations and one sequence of {pages} tokens need "
-                f"{(fixed + float(held.kv_bytes)) / 1e9:.1f} GB a device, which may use {capacity / 1e9:.1f} GB"
+                f"{who} does not fit: weights, activations and one sequence of {least} tokens need "
+                f"{(fixed + float(held.kv_bytes) * least / pages) / 1e9:.1f} GB a device, which may use {capacity / 1e9:.1f} GB"
             )
     except LayoutError as error:
         raise FitError(f"{who}: {error}") from None
