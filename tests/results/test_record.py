@@ -77,10 +77,10 @@ def test_a_record_cannot_be_changed() -> None:
 
 def test_an_unknown_kind_and_a_newer_schema_say_so() -> None:
     values = make_measurement().model_dump(mode="json")
-    with pytest.raises(RecordError, match=r"^here: unknown kind 'serving': one of measurement, "):
-        record_from_dict({**values, "kind": "serving"}, "here")
+    with pytest.raises(RecordError, match=r"^here: unknown kind 'dream': one of measurement, "):
+        record_from_dict({**values, "kind": "dream"}, "here")
     with pytest.raises(RecordError, match=r"^here: schema 3 is newer .*: upgrade ridgeline$"):
-        record_from_dict({**values, "schema_version": SCHEMA_VERSION + 1, "kind": "serving"}, "here")
+        record_from_dict({**values, "schema_version": SCHEMA_VERSION + 1, "kind": "dream"}, "here")
     with pytest.raises(RecordError, match=r"^here: not a record$"):
         record_from_dict([values], "here")
     with pytest.raises(RecordError, match=r"^here: samples_s.0.0: ") as caught:

@@ -87,6 +87,7 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ridgeline.analytical.llm_viewer import ParityError
     from ridgeline.analytical.phases import PhaseError
     from ridgeline.analytical.problem import ProblemError
+    from ridgeline.analytical.purchase.scenario import ScenarioError
     from ridgeline.analytical.sweep_scenario import SweepError
     from ridgeline.bench.devices.unit import UnitError
     from ridgeline.bench.energy.source import MeterError
@@ -112,6 +113,7 @@ def _refusals() -> tuple[type[Exception], ...]:
         PublicTableError,
         RecordError,
         RegistryError,
+        ScenarioError,
         StoreError,
         SuiteError,
         SweepError,
@@ -332,6 +334,21 @@ def list_(
         print_listing(what, store, with_folders or [], json)
     except ListingError as error:
         _refuse(error)
+
+
+@app.command()
+def buy(
+    scenario: Annotated[Path, typer.Argument(help="A scenario file (docs/buy.md).")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File for the report.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Say which hardware to buy or rent for a scenario, how many, at what cost and energy, and how sure that is.
+
+    Exit code 0: an answer, 1: no candidate meets the service levels, 2: refused, 3: the evidence separates no options.
+    """
+    from ridgeline.bench.buy_command import run_buy
+
+    run_buy(scenario, json, output)
 
 
 @app.command()

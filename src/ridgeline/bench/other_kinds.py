@@ -11,13 +11,15 @@ from rich.table import Table
 from ridgeline.results.counters import Counters
 from ridgeline.results.imported import Imported
 from ridgeline.results.published import Published
+from ridgeline.results.serving import LatencyStatistics, Serving
 from ridgeline.results.store import Store
 from ridgeline.results.views_counters import figures
 
 
 def other_rows(store: Store, run_id: str | None) -> list[dict[str, Any]]:
     """Records of other kinds than measurements, as stored; ``kind`` tells them from ours."""
-    return [r.model_dump(mode="json") for r in store.records(run_id)[0] if isinstance(r, Imported | Counters | Published)]
+    kinds = Imported | Counters | Published | Serving
+    return [r.model_dump(mode="json") for r in store.records(run_id)[0] if isinstance(r, kinds)]
 
 
 def print_other_kinds(store: Store, run_id: str | None, rows: Sequence[Mapping[str, Any]], console: Console) -> bool:
@@ -36,6 +38,7 @@ def print_other_kinds(store: Store, run_id: str | None, rows: Sequence[Mapping[s
     imported = [r for r in records if isinstance(r, Imported)]
     profiles = [r for r in records if isinstance(r, Counters)]
     published = [r for r in records if isinstance(r, Published)]
+    serving = [r for r in records if isinstance(r, Serving)]
     counted = [row for row in rows if row["counter_tools"]]
     if imported:
         console.print(_imported_table(imported))
@@ -43,9 +46,11 @@ def print_other_kinds(store: Store, run_id: str | None, rows: Sequence[Mapping[s
         console.print(_published_table(published))
     if profiles:
         console.print(_profile_table(profiles))
+    if serving:
+        console.print(_serving_table(serving))
     if counted:
         console.print(_counted_table(counted))
-    return bool(imported or published or profiles or counted)
+    return bool(imported or published or profiles or serving or counted)
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str], last: Sequence[str] = ()) -> Table:
@@ -91,6 +96,40 @@ def _published_table(records: Sequence[Published]) -> Table:
             _seconds(r.seconds), _number(r.power_w), _plain(r.source), r.quarantined,
         )  # fmt: skip
     return table
+
+
+def _serving_table(records: Sequence[Serving]) -> Table:
+    title = "Serving runs: taken by other tools, not checked by Ridgeline"
+    right = ("GPUs", "tp", "load", "in / out", "ttft", "tpot", "e2el", "tokens/s/GPU", "out/s/GPU")
+    table = _table(title, ("tool", "model", "device", "engine"), right, ("file",))
+    for r in records:
+        if r.concurrency is not None:
+            load = f"{r.concurrency} users"
+        else:
+            load = "" if r.request_rate_per_s is None else f"{r.request_rate_per_s:.4g}/s"
+        engine = " ".join(part for part in (r.backend, r.tool_version, r.precision) if part)
+        table.add_row(
+            r.tool, _plain(r.served_model), _plain(r.device_text), _plain(engine), _number(r.gpu_count),
+            _number(r.tensor_parallel), load, f"{_whole(r.input_tokens)} / {_whole(r.output_tokens)}",
+            *(_latency(r.latencies.get(metric)) for metric in ("ttft", "tpot", "e2el")),
+            _whole(r.total_tokens_per_s_per_gpu), _whole(r.output_tokens_per_s_per_gpu), _plain(r.source_file),
+        )  # fmt: skip
+    return table
+
+
+def _latency(said: LatencyStatistics | None) -> str:
+    """The median, and the highest percentile that the tool states."""
+    if said is None:
+        return ""
+    text = _seconds(said.median_s if said.median_s is not None else said.percentiles_s.get("50"))
+    highest = max(said.percentiles_s, key=float, default=None)
+    if highest is None:
+        return text or f"mean {_seconds(said.mean_s)}"
+    return f"{text}, p{highest} {_seconds(said.percentiles_s[highest])}".removeprefix(", ")
+
+
+def _whole(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}"
 
 
 def _profile_table(records: Sequence[Counters]) -> Table:

@@ -124,6 +124,37 @@ def import_pytest_benchmark(file: FileArgument, store: StoreOption = None) -> No
     _say_imported(f"{count} benchmark{'s' if count != 1 else ''}", run_id, opened.path, written)
 
 
+@import_app.command(name="vllm")
+def import_vllm(
+    file: FileArgument,
+    store: StoreOption = None,
+    device: Annotated[str, typer.Option(help="The hardware, where the file does not say.")] = "",
+    gpus: Annotated[int | None, typer.Option(min=1, help="Devices that served, for the figures per GPU.")] = None,
+    tp: Annotated[int | None, typer.Option(min=1, help="Tensor parallelism.")] = None,
+    version: Annotated[str, typer.Option(help="Version of the engine.")] = "",
+    precision: Annotated[str, typer.Option(help="Precision that was served.")] = "",
+) -> None:
+    """Serving runs of `vllm bench serve --save-result`."""
+    from ridgeline.results.importers.vllm_serve import Stated
+    from ridgeline.results.importers.vllm_serve import import_vllm as read
+    from ridgeline.results.store import Store
+
+    opened = Store(store)
+    run_id, count, written = read(opened, file, Stated(device, gpus, tp, version, precision))
+    _say_imported(f"{count} serving run{'s' if count != 1 else ''}", run_id, opened.path, written)
+
+
+@import_app.command(name="inferencex")
+def import_inferencex(file: FileArgument, store: StoreOption = None) -> None:
+    """Serving runs of InferenceX: its agg_*.json, or rows of its dashboard."""
+    from ridgeline.results.importers.inferencex import import_inferencex as read
+    from ridgeline.results.store import Store
+
+    opened = Store(store)
+    run_id, count, written = read(opened, file)
+    _say_imported(f"{count} serving run{'s' if count != 1 else ''}", run_id, opened.path, written)
+
+
 PROFILERS = {
     "ncu": "Counters of Nsight Compute: `ncu --csv --page raw` or `--page details`.",
     "rocprof": "Counters of rocprof (results.csv) or rocprofv3 (counter_collection.csv).",

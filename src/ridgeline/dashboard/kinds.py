@@ -15,6 +15,7 @@ from ridgeline.results.counters import Counters
 from ridgeline.results.imported import Imported
 from ridgeline.results.published import Published
 from ridgeline.results.record import Record
+from ridgeline.results.serving import Serving
 from ridgeline.results.store import RunInfo, Store, StoreError
 from ridgeline.results.writer import RECORDS
 
@@ -79,6 +80,11 @@ def published_of(runs: Iterable[RunInfo]) -> list[Published]:
 def profiles_of(runs: Iterable[RunInfo]) -> list[Counters]:
     """All profiles."""
     return [record for record in _of_kind(runs, "counters") if isinstance(record, Counters)]
+
+
+def serving_of(runs: Iterable[RunInfo]) -> list[Serving]:
+    """All serving runs that other tools measured."""
+    return [record for record in _of_kind(runs, "serving") if isinstance(record, Serving)]
 
 
 def _of_kind(runs: Iterable[RunInfo], kind: str) -> list[Record]:

@@ -12,6 +12,7 @@ from ridgeline.dashboard.quantity_text import MISSING, digits, engineering, is_n
 from ridgeline.results.counters import Counters
 from ridgeline.results.imported import Imported
 from ridgeline.results.published import Published
+from ridgeline.results.serving import LatencyStatistics, Serving
 from ridgeline.results.views_counters import figures
 
 
@@ -50,6 +51,41 @@ def published_table(records: Sequence[Published]) -> pd.DataFrame:
             "run": [r.run_id for r in records],
         }
     )
+
+
+def serving_table(records: Sequence[Serving]) -> pd.DataFrame:
+    """A line per serving run of another tool, with the statistics as the tool states them."""
+    return pd.DataFrame(
+        {
+            "tool": [f"{r.tool} {r.tool_version}".strip() for r in records],
+            "model": [r.served_model for r in records],
+            "hardware, in the tool's words": [r.device_text or MISSING for r in records],
+            "engine": [f"{r.backend} {r.precision}".strip() or MISSING for r in records],
+            "GPUs": [str(r.gpu_count or MISSING) for r in records],
+            "users": [str(r.concurrency or MISSING) for r in records],
+            "requests/s": [digits(r.requests_per_s) if r.requests_per_s else MISSING for r in records],
+            "in / out": [f"{_tokens(r.input_tokens)} / {_tokens(r.output_tokens)}" for r in records],
+            "ttft": [_latency(r.latencies.get("ttft")) for r in records],
+            "tpot": [_latency(r.latencies.get("tpot")) for r in records],
+            "e2el": [_latency(r.latencies.get("e2el")) for r in records],
+            "tokens/s per GPU": [_tokens(r.total_tokens_per_s_per_gpu) for r in records],
+            "file": [r.source_file for r in records],
+            "run": [r.run_id for r in records],
+        }
+    )
+
+
+def _latency(said: LatencyStatistics | None) -> str:
+    """The median, or the mean where the tool states none."""
+    if said is None:
+        return MISSING
+    if said.median_s is not None:
+        return engineering(said.median_s, "s")
+    return f"mean {engineering(said.mean_s, 's')}" if said.mean_s is not None else MISSING
+
+
+def _tokens(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.0f}"
 
 
 def profile_table(records: Sequence[Counters]) -> pd.DataFrame:

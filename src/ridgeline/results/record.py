@@ -12,6 +12,7 @@ from ridgeline.results.fact import SCHEMA_VERSION, StoredRecord
 from ridgeline.results.imported import Imported
 from ridgeline.results.measurement import Measurement
 from ridgeline.results.published import Published
+from ridgeline.results.serving import Serving
 
 Record = StoredRecord
 """A record of any kind of :data:`KINDS`."""
@@ -22,6 +23,7 @@ KINDS: dict[str, type[StoredRecord]] = {
     "imported": Imported,
     "counters": Counters,
     "published": Published,
+    "serving": Serving,
 }
 """A further kind is a further class here, told apart by ``kind``."""
 

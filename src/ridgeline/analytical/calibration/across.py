@@ -181,9 +181,7 @@ def leave_out(
         key = (kept, devices[device].vendor)
         if key not in models:
             own = {d: rows[d] for d in sorted(kept)}
-            models[key] = fit_across(
-                own, devices, key[1], constants=constants, boosted=boosted, iterations=iterations
-            )
+            models[key] = fit_across(own, devices, key[1], constants=constants, boosted=boosted, iterations=iterations)
         return models[key].predict(rows[device])
 
     found = []

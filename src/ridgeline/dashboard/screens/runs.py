@@ -65,6 +65,11 @@ if published:
         "that the gate would not calibrate on."
     )
     st.dataframe(profiles.published_table(published), width="stretch", hide_index=True, key="published")
+served = kinds.serving_of(runs)
+if served:
+    st.subheader("Serving runs of other tools")
+    st.markdown(":orange-badge[not measured by Ridgeline] A whole engine under load; the tool's own statistics.")
+    st.dataframe(profiles.serving_table(served), width="stretch", hide_index=True, key="serving")
 counted = kinds.profiles_of(runs)
 if counted:
     st.subheader("Profiles")
