@@ -78,6 +78,7 @@ def _run_app() -> None:
 def _refusals() -> tuple[type[Exception], ...]:
     """Errors that are about the input: their text is the one line to show."""
     from ridgeline.analytical.catalogue import DeviceError
+    from ridgeline.analytical.idealized.points import IdealizedError
     from ridgeline.analytical.problem import ProblemError
     from ridgeline.bench.devices.unit import UnitError
     from ridgeline.bench.energy.source import MeterError
@@ -85,15 +86,18 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ridgeline.results.comparison import ComparisonError
     from ridgeline.results.record import RecordError
     from ridgeline.results.store import StoreError
+    from ridgeline.workloads.runnable.sizes import RunnableError
     from ridgeline.workloads.suite import SuiteError
 
     return (
         ComparisonError,
         DeviceError,
+        IdealizedError,
         MeterError,
         ProblemError,
         RecordError,
         RegistryError,
+        RunnableError,
         StoreError,
         SuiteError,
         UnitError,

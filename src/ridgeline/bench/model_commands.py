@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from ridgeline.bench.model_idealize_command import idealize
+
 model_app = typer.Typer(
     help="What hardware could do: tables, idealized runtimes, sweeps, scorecards, audits.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+model_app.command()(idealize)

@@ -11,6 +11,7 @@ from ridgeline.results.counters import Counters
 from ridgeline.results.fact import SCHEMA_VERSION, StoredRecord
 from ridgeline.results.imported import Imported
 from ridgeline.results.measurement import Measurement
+from ridgeline.results.model_step import ModelStep
 
 Record = StoredRecord
 """A record of any kind of :data:`KINDS`."""
@@ -20,6 +21,7 @@ KINDS: dict[str, type[StoredRecord]] = {
     "comparison": Comparison,
     "imported": Imported,
     "counters": Counters,
+    "model_step": ModelStep,
 }
 """A further kind is a further class here, told apart by ``kind``."""
 

@@ -1,0 +1,202 @@
+"""Requests to a runnable model, timed on this CPU step by step: what idealized runtimes are fitted to and judged by."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ridgeline.bench.devices.unit import Observed, Unit
+from ridgeline.bench.environment import environment
+from ridgeline.bench.locks import held
+from ridgeline.results.fact import SCHEMA_VERSION
+from ridgeline.results.measurement import LeftOutBlock, Protocol
+from ridgeline.results.model_step import ModelStep
+from ridgeline.results.run import RunManifest
+from ridgeline.results.store import Store, new_run_id
+
+if TYPE_CHECKING:
+    from ridgeline.workloads.runnable.decoder import Decoder
+
+PROTOCOL_VERSION = 1
+LOAD_LIMIT = 0.1
+"""Share of a processor that other processes may take during a trial. Two threads wait for each other in every product,
+so a tenth of one processor lengthens a prefill by about as much; a single kernel's block may bear more."""
+NO_ENERGY = "requests of a live model are not metered"
+
+Request = tuple[int, int, int]
+"""p, o, b."""
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a request."""
+
+    steps_s: tuple[float, ...]
+    observed: Observed
+
+    @property
+    def cause(self) -> str:
+        """What else than the model shaped it; empty for nothing seen."""
+        load = self.observed.conditions.load_other
+        if not self.observed.cause and load is not None and load > LOAD_LIMIT:
+            return "other processes"
+        return self.observed.cause
+
+
+@dataclass
+class LiveModel:
+    """A decoder on this host, with the watch of its unit."""
+
+    unit: Unit
+    decoder: Decoder
+    error_relative: float
+    error_tolerance: float
+    _seed: int = field(default=0)
+
+    def trial(self, request: Request, session: object) -> Trial:
+        """Run a request on a fresh random prompt and time its steps."""
+        import torch
+
+        from ridgeline.bench.devices.unit import Session
+        from ridgeline.workloads.runnable.decoder import generate
+
+        assert isinstance(session, Session)
+        p, o, b = request
+        self._seed += 1
+        generator = torch.Generator().manual_seed(self._seed)
+        prompt = torch.randint(self.decoder.size.vocabulary, (b, p), generator=generator)
+        stamps: list[int] = []
+        session.watch.begin()
+        stamps.append(time.perf_counter_ns())
+        generate(self.decoder, prompt, o, lambda: stamps.append(time.perf_counter_ns()))
+        observed = session.watch.end()
+        return Trial(tuple((b - a) * 1e-9 for a, b in zip(stamps, stamps[1:], strict=False)), observed)
+
+
+def build(name: str, precision: str, unit: Unit) -> LiveModel:
+    """Make a model and check it against a full recomputation of its own weights.
+
+    Raises:
+        RunnableError: for an unknown model or precision, or logits that are wrong.
+    """
+    from ridgeline.kernels.registry import load
+    from ridgeline.workloads.runnable.decoder import Decoder
+    from ridgeline.workloads.runnable.recomputed import TOLERANCES, relative_error
+    from ridgeline.workloads.runnable.sizes import RunnableError, find_size
+
+    load()
+    decoder = Decoder(find_size(name), precision, unit.threads)
+    error = relative_error(decoder)
+    if not error <= TOLERANCES[precision]:
+        raise RunnableError(f"{name} {precision}: logits are off by {error:.2g}, tolerance {TOLERANCES[precision]:g}")
+    return LiveModel(unit, decoder, error, TOLERANCES[precision])
+
+
+def measure(
+    live: LiveModel,
+    requests: Sequence[Request],
+    *,
+    trials: int,
+    budget_s: float,
+    seed: int = 0,
+    report: Report = lambda _: None,
+) -> dict[Request, list[Trial]]:
+    """Every request in ``trials`` rounds, shuffled in each, so that drift falls on all alike; every trial is its own run.
+
+    A trial that others shaped stays, marked, and its request is run again behind the rest of its round, as long as
+    the budget lasts; the first ``trials`` rounds are done whatever it says.
+    """
+    found: dict[Request, list[Trial]] = {request: [] for request in requests}
+    order = random.Random(seed)
+    began = time.monotonic()
+    with live.unit.session() as session, held({live.unit.placement.unit}):
+        session.use(live.decoder.threads)
+        longest = max(requests, key=lambda r: r[0] * r[2])
+        live.trial((longest[0], 2, longest[2]), session)  # pages, thread pools, choices of kernels
+        for number in range(trials):
+            queue = order.sample(list(requests), len(requests))
+            planned = len(queue)
+            done = 0
+            while queue:
+                request = queue.pop(0)
+                trial = live.trial(request, session)
+                found[request].append(trial)
+                done += 1
+                p, o, b = request
+                total = sum(trial.steps_s)
+                report(f"round {number + 1}: p={p} o={o} b={b} {total:.4g} s {trial.cause}")
+                if trial.cause and time.monotonic() - began < budget_s and done < 4 * planned:
+                    queue.append(request)
+    return found
+
+
+def record(live: LiveModel, run_id: str, request: Request, trials: Sequence[Trial], started_at: str) -> ModelStep:
+    """The trials of one request as they are stored."""
+    left_out = tuple(LeftOutBlock(block=i, cause=t.cause) for i, t in enumerate(trials) if t.cause)
+    disturbed = len(left_out) == len(trials)
+    return ModelStep(
+        record_id=secrets.token_hex(8),
+        run_id=run_id,
+        started_at=started_at,
+        model=live.decoder.size.name,
+        precision=live.decoder.precision,
+        prompt_tokens=request[0],
+        output_tokens=request[1],
+        batch=request[2],
+        placement=live.unit.placement,
+        # Weights that the last level holds are warm from the request before, as in serving.
+        protocol=Protocol(timer=live.unit.timer, cache="warm", threads=live.decoder.threads, version=PROTOCOL_VERSION),
+        status="unstable" if disturbed else "ok",
+        reason="every trial was disturbed: " + left_out[0].cause if disturbed else "",
+        samples_s=tuple(t.steps_s for t in trials),
+        conditions=tuple(t.observed.conditions for t in trials),
+        left_out=left_out,
+        error_relative=live.error_relative,
+        error_tolerance=live.error_tolerance,
+        energy_reason=NO_ENERGY,
+    )
+
+
+def measure_into(
+    store: Store,
+    live: LiveModel,
+    requests: Sequence[Request],
+    *,
+    trials: int,
+    budget_s: float,
+    report: Report = lambda _: None,
+) -> tuple[str, list[ModelStep]]:
+    """Measure, and store the records as a run.
+
+    Returns:
+        id of the run, and its records in the order of ``requests``.
+
+    Raises:
+        StoreError: where the store cannot be written.
+    """
+    from ridgeline.bench.run import now_utc
+
+    unit, run_id, started_at = live.unit, new_run_id(), now_utc()
+    manifest = RunManifest(
+        schema_version=SCHEMA_VERSION,
+        run_id=run_id,
+        suite=f"model {live.decoder.size.name} {live.decoder.precision}",
+        plan_digest=run_id,  # a live run is not continued: its points belong to one stretch of time
+        planned=len(requests),
+        created_at=started_at,
+        device=unit.device.id,
+        device_name=unit.device.name,
+        environment=environment(),
+    )
+    with store.create(manifest, unit.device) as writer:
+        found = measure(live, requests, trials=trials, budget_s=budget_s, report=report)
+        records = [record(live, run_id, request, found[request], started_at) for request in requests]
+        for item in records:
+            writer.append(item)
+        writer.finish()
+    return run_id, records
