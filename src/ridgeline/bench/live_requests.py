@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ridgeline.bench.devices.unit import Observed, Unit
@@ -75,7 +76,7 @@ class LiveModel:
         stamps.append(time.perf_counter_ns())
         generate(self.decoder, prompt, o, lambda: stamps.append(time.perf_counter_ns()))
         observed = session.watch.end()
-        return Trial(tuple((b - a) * 1e-9 for a, b in zip(stamps, stamps[1:], strict=False)), observed)
+        return Trial(tuple((b - a) * 1e-9 for a, b in pairwise(stamps)), observed)
 
 
 def build(name: str, precision: str, unit: Unit) -> LiveModel:

@@ -30,8 +30,9 @@ DEVIATION = 0.05
 of intervals is calibrated on left-out points and hardly depends on it."""
 LENGTH = 1.0
 """Distance in ln p over which deviations of the prefill lose their likeness."""
-SHARPNESS = (2.0, 4.0, 8.0)
+SHARPNESS = (2.0, 4.0, 8.0, 32.0)
 KNEES = 9
+"""Tried over all prompts, and again between the neighbours of the best."""
 KNEE_PENALTY = 4.0
 """By how much a knee, two constants more, has to lower the weighted sum of squares (Akaike: 2 for each)."""
 CONTEXT_SPREAD = 1.5
@@ -99,10 +100,14 @@ class Shape:
             columns.append(n * x.p)
         return np.stack(columns, axis=1)
 
+    def decode_design(self, x: Columns) -> Column:
+        """[points, constants of the decode steps]."""
+        columns = [x.o - 1.0] * self.step + [x.b * (x.o - 1.0)] * self.sequence + [x.contexts] * self.context
+        return np.stack(columns, axis=1) if columns else np.empty((len(x.p), 0))
+
     def design(self, x: Columns) -> Column:
         """[points, constants]."""
-        decode = [x.o - 1.0] * self.step + [x.b * (x.o - 1.0)] * self.sequence + [x.contexts] * self.context
-        return np.concatenate([self.trend_design(x), *(c[:, None] for c in decode)], axis=1)
+        return np.concatenate((self.trend_design(x), self.decode_design(x)), axis=1)
 
 
 def correlation(x: Columns, y: Columns) -> Column:
@@ -134,8 +139,8 @@ class Solution:
 
     def decode(self, x: Columns) -> Column:
         """Time of the generated tokens after the first."""
-        k = self.shape.trend_design(x).shape[1]
-        return np.asarray(self.shape.design(x)[:, k:] @ self.constants[k:])
+        design = self.shape.decode_design(x)
+        return np.asarray(design @ self.constants[len(self.constants) - design.shape[1] :])
 
     def _covariance(self, x: Columns) -> Column:
         """[points, len(x)]: covariance of the points with the prefills of ``x``."""
@@ -146,8 +151,9 @@ class Solution:
         weights = solve_triangular(self.lower, self._covariance(x), lower=True)
         return np.asarray(weights.T @ self.residual)
 
-    def standard_deviation(self, x: Columns, noise: float) -> Column:
-        """Of a new measurement at ``x``, by universal kriging (Cressie, Statistics for Spatial Data, 1993, 3.4.5)."""
+    def standard_deviation(self, x: Columns) -> Column:
+        """Of the response at ``x``, without noise, by universal kriging (Cressie, Statistics for Spatial Data, 1993,
+        section 3.4)."""
         active = self.constants > 0.0
         if not active.any():
             active = np.ones_like(active)
@@ -157,8 +163,7 @@ class Solution:
         information = np.linalg.pinv(design.T @ design, hermitian=True)
         of_constants = np.einsum("ij,jk,ik->i", unknown, information, unknown)
         of_deviation = (DEVIATION * self.trend(x)) ** 2 - np.sum(weights**2, axis=0)
-        of_noise = (noise * (self.trend(x) + self.decode(x))) ** 2
-        return np.sqrt(np.maximum(of_deviation, 0.0) + np.maximum(of_constants, 0.0) + of_noise)
+        return np.sqrt(np.maximum(of_deviation, 0.0) + np.maximum(of_constants, 0.0))
 
 
 def identified(x: Columns) -> Shape:
@@ -170,16 +175,6 @@ def identified(x: Columns) -> Shape:
     batches = len(np.unique(x.b[later])) > 1
     quadratic = min(len(n), len(np.unique(x.p))) >= 4
     return Shape(linear=len(n) >= 2, pair=quadratic, step=bool(later.any()), sequence=batches, context=bool(grows))
-
-
-def candidates(x: Columns) -> list[Shape]:
-    """Shapes to try: the sum of flat and linear part, and where there are enough prompts knees of several sharpness."""
-    base = identified(x)
-    n = np.unique(x.tokens)
-    if len(n) < 3:
-        return [base]
-    knees = np.geomspace(n[0] * 1.01, n[-1], KNEES)
-    return [base, *(replace(base, sharpness=s, knee=float(knee)) for s in SHARPNESS for knee in knees)]
 
 
 def solve(shape: Shape, x: Columns, values: Column, noise: float) -> Solution:
@@ -197,18 +192,33 @@ def solve(shape: Shape, x: Columns, values: Column, noise: float) -> Solution:
 
 
 def best(x: Columns, values: Column, noise: float) -> Solution:
-    """The solution of the shape that fits best, all weighed by the covariance of the first."""
-    first, *others = candidates(x)
-    solution = solve(first, x, values, noise)
-    white_values = solve_triangular(solution.lower, values, lower=True)
-    chosen, least = first, solution.objective - KNEE_PENALTY
-    for shape in others:
-        white = solve_triangular(solution.lower, shape.design(x), lower=True)
+    """The solution of the shape that fits best: the plain sum, or where there are enough prompts one with a knee.
+
+    All are weighed by the covariance of the first.
+    """
+    plain = identified(x)
+    solution = solve(plain, x, values, noise)
+    n = np.unique(x.tokens)
+    if len(n) < 3:
+        return solution
+    inverse = np.linalg.inv(solution.lower)
+    white_values = inverse @ values
+
+    def objective(shape: Shape) -> float:
+        white = inverse @ shape.design(x)
         residual = white_values - white @ _non_negative(white, white_values)
-        objective = float(residual @ residual)
-        if objective < least:
-            chosen, least = shape, objective
-    return solution if chosen is first else solve(chosen, x, values, noise)
+        return float(residual @ residual)
+
+    def with_knee(sharpness: float, knee: float) -> tuple[float, Shape]:
+        shape = replace(plain, sharpness=sharpness, knee=float(knee))
+        return objective(shape), shape
+
+    knees = np.geomspace(n[0] * 1.01, n[-1], KNEES)
+    _, coarse = min((with_knee(s, k) for s in SHARPNESS for k in knees), key=_first)
+    step = knees[1] / knees[0]
+    between = np.geomspace(coarse.knee / step, coarse.knee * step, KNEES)
+    least, chosen = min((with_knee(s, k) for s in SHARPNESS for k in between), key=_first)
+    return solve(chosen, x, values, noise) if least + KNEE_PENALTY < solution.objective else solution
 
 
 def _non_negative(design: Column, values: Column) -> Column:
@@ -218,28 +228,20 @@ def _non_negative(design: Column, values: Column) -> Column:
     return np.asarray(constants / lengths)
 
 
-def best(x: Columns, values: Column, noise: float) -> Solution:
-    """The solution of the shape that fits best."""
-
-    def cost(solution: Solution) -> float:
-        return solution.objective + (KNEE_PENALTY if solution.shape.sharpness != 1.0 else 0.0)
-
-    return min((solve(shape, x, values, noise) for shape in candidates(x)), key=cost)
+def _first(scored: tuple[float, Shape]) -> float:
+    return scored[0]
 
 
 def relative_noise(trials: list[tuple[float, ...]], assumed: float) -> float:
-    """Relative standard deviation of a point's value, from the spread of its trials.
+    """Relative standard deviation of the median of a point's trials, from their spread over all points.
 
-    Pooled over points, divided by the root of their number of trials; ``assumed`` where fewer than three degrees of
-    freedom tell it.
+    ``assumed`` where fewer than three degrees of freedom tell it. The median of three and more normal trials varies
+    by up to sqrt(pi / 2) more than their mean.
     """
-    squares, degrees, counts = 0.0, 0, []
-    for values in trials:
-        counts.append(len(values))
-        if len(values) > 1:
-            logs = np.log(values)
-            squares += float(np.sum((logs - logs.mean()) ** 2))
-            degrees += len(values) - 1
+    repeated = [np.log(values) for values in trials if len(values) > 1]
+    degrees = sum(len(logs) - 1 for logs in repeated)
     if degrees < 3:
         return assumed
-    return max(math.sqrt(squares / degrees / float(np.mean(counts))), 1e-4)
+    squares = sum(float(np.sum((logs - logs.mean()) ** 2)) for logs in repeated)
+    count = float(np.mean([len(values) for values in trials]))
+    return max(math.sqrt(squares / degrees / count * (math.pi / 2.0 if count >= 3.0 else 1.0)), 1e-4)
