@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ridgeline.bench.devices.unit import Observed, Unit
+from ridgeline.bench.devices.unit import Observed, Session, Unit
 from ridgeline.bench.environment import environment
 from ridgeline.bench.locks import held
 from ridgeline.results.fact import SCHEMA_VERSION
-from ridgeline.results.measurement import LeftOutBlock, Protocol
+from ridgeline.results.measurement import LeftOutBlock, Protocol, Status
 from ridgeline.results.model_step import ModelStep
 from ridgeline.results.run import RunManifest
 from ridgeline.results.store import Store, new_run_id
@@ -26,6 +26,8 @@ PROTOCOL_VERSION = 1
 LOAD_LIMIT = 0.1
 """Share of a processor that other processes may take during a trial. Two threads wait for each other in every product,
 so a tenth of one processor lengthens a prefill by about as much; a single kernel's block may bear more."""
+QUIET_S = 0.2
+"""How long nobody else may compute before a trial is taken again."""
 NO_ENERGY = "requests of a live model are not metered"
 
 Request = tuple[int, int, int]
@@ -59,14 +61,12 @@ class LiveModel:
     error_tolerance: float
     _seed: int = field(default=0)
 
-    def trial(self, request: Request, session: object) -> Trial:
+    def trial(self, request: Request, session: Session) -> Trial:
         """Run a request on a fresh random prompt and time its steps."""
         import torch
 
-        from ridgeline.bench.devices.unit import Session
         from ridgeline.workloads.runnable.decoder import generate
 
-        assert isinstance(session, Session)
         p, o, b = request
         self._seed += 1
         generator = torch.Generator().manual_seed(self._seed)
@@ -109,37 +109,53 @@ def measure(
 ) -> dict[Request, list[Trial]]:
     """Every request in ``trials`` rounds, shuffled in each, so that drift falls on all alike; every trial is its own run.
 
-    A trial that others shaped stays, marked, and its request is run again behind the rest of its round, as long as
-    the budget lasts; the first ``trials`` rounds are done whatever it says.
+    A trial that others shaped stays, marked, and its request is run again behind the rest of its round. After one, the
+    next waits until the machine is quiet. Both end with the budget; the rounds are finished for as long again, and
+    requests that are left then keep the trials they have.
     """
     found: dict[Request, list[Trial]] = {request: [] for request in requests}
     order = random.Random(seed)
-    began = time.monotonic()
     with live.unit.session() as session, held({live.unit.placement.unit}):
         session.use(live.decoder.threads)
         longest = max(requests, key=lambda r: r[0] * r[2])
         live.trial((longest[0], 2, longest[2]), session)  # pages, thread pools, choices of kernels
+        began = time.monotonic()
         for number in range(trials):
             queue = order.sample(list(requests), len(requests))
-            planned = len(queue)
-            done = 0
-            while queue:
+            while queue and time.monotonic() - began < 2.0 * budget_s:
                 request = queue.pop(0)
                 trial = live.trial(request, session)
                 found[request].append(trial)
-                done += 1
                 p, o, b = request
                 total = sum(trial.steps_s)
                 report(f"round {number + 1}: p={p} o={o} b={b} {total:.4g} s {trial.cause}")
-                if trial.cause and time.monotonic() - began < budget_s and done < 4 * planned:
+                left_s = budget_s - (time.monotonic() - began)
+                if trial.cause and left_s > 0.0:
                     queue.append(request)
+                    _wait_until_quiet(session, left_s)
     return found
+
+
+def _wait_until_quiet(session: Session, longest_s: float) -> None:
+    """Wait until a moment passes in which nobody else computes, but no longer than ``longest_s``."""
+    began = time.monotonic()
+    while time.monotonic() - began < longest_s:
+        session.watch.begin()
+        time.sleep(QUIET_S)
+        if not Trial((), session.watch.end()).cause:
+            return
 
 
 def record(live: LiveModel, run_id: str, request: Request, trials: Sequence[Trial], started_at: str) -> ModelStep:
     """The trials of one request as they are stored."""
+    status: Status
     left_out = tuple(LeftOutBlock(block=i, cause=t.cause) for i, t in enumerate(trials) if t.cause)
-    disturbed = len(left_out) == len(trials)
+    if not trials:
+        status, reason = "timeout", "the time was over before its first trial"
+    elif len(left_out) == len(trials):
+        status, reason = "unstable", "every trial was disturbed: " + left_out[0].cause
+    else:
+        status, reason = "ok", ""
     return ModelStep(
         record_id=secrets.token_hex(8),
         run_id=run_id,
@@ -152,8 +168,8 @@ def record(live: LiveModel, run_id: str, request: Request, trials: Sequence[Tria
         placement=live.unit.placement,
         # Weights that the last level holds are warm from the request before, as in serving.
         protocol=Protocol(timer=live.unit.timer, cache="warm", threads=live.decoder.threads, version=PROTOCOL_VERSION),
-        status="unstable" if disturbed else "ok",
-        reason="every trial was disturbed: " + left_out[0].cause if disturbed else "",
+        status=status,
+        reason=reason,
         samples_s=tuple(t.steps_s for t in trials),
         conditions=tuple(t.observed.conditions for t in trials),
         left_out=left_out,
