@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import ConfigDict
-
+from ridgeline.analytical.quantities import bits
 from ridgeline.analytical.work import RateKey
 
 Kind = Literal["datasheet", "measured", "derived", "assumed"]
 PHYSICAL: tuple[Kind, ...] = ("datasheet", "derived", "assumed")
 """Kinds of ceiling that no correct measurement can exceed."""
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = {"extra": "forbid"}
+"""What pydantic is told when a catalogue loads; a plain dict, so that a roofline does not import pydantic (0.1 s)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,8 @@ class Rate:
         _check_interval(self.low_per_s, self.value_per_s, self.high_per_s)
         if self.clock_mhz is not None and not self.clock_mhz > 0.0:
             raise ValueError(f"clock_mhz must be positive, not {self.clock_mhz:g}")
+        for precision in (self.a, self.b, self.accumulator):
+            bits(precision)
         _ = self.key
 
     @property

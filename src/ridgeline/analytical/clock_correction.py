@@ -7,10 +7,24 @@ the rate it could reach shrinks in proportion; bandwidth of main memory has a cl
 from __future__ import annotations
 
 import dataclasses
-import math
+from typing import Any
+
+import numpy as np
 
 from ridgeline.analytical.ceilings import Rate
 from ridgeline.analytical.device import Device
+
+
+def clock_share(rate: Rate, clock_mhz: Any) -> Any:
+    """Share of ``rate`` that is left at ``clock_mhz`` (a number or a column); ``rate`` must state its own clock.
+
+    Raises:
+        ValueError: for a clock that is not a positive number.
+    """
+    _check_clock(clock_mhz)
+    if rate.clock_mhz is None:
+        raise ValueError(f"{rate.label} states no clock")
+    return clock_mhz / rate.clock_mhz
 
 
 def rate_at_clock(rate: Rate, clock_mhz: float) -> Rate | None:
@@ -23,11 +37,10 @@ def rate_at_clock(rate: Rate, clock_mhz: float) -> Rate | None:
     Raises:
         ValueError: for a clock that is not a positive number.
     """
-    if not (math.isfinite(clock_mhz) and clock_mhz > 0.0):
-        raise ValueError(f"a clock must be a positive number of MHz, not {clock_mhz:g}")
+    _check_clock(clock_mhz)
     if rate.clock_mhz is None:
         return None
-    share = clock_mhz / rate.clock_mhz
+    share = clock_share(rate, clock_mhz)
     return dataclasses.replace(
         rate,
         value_per_s=rate.value_per_s * share,
@@ -65,3 +78,10 @@ def raised_to_clock(device: Device, clock_mhz: float) -> Device:
         return moved if moved is not None and moved.value_per_s > rate.value_per_s else rate
 
     return dataclasses.replace(device, rates=tuple(raised(rate) for rate in device.rates))
+
+
+def _check_clock(clock_mhz: Any) -> None:
+    clocks = np.atleast_1d(np.asarray(clock_mhz, dtype=np.float64))
+    wrong = ~(np.isfinite(clocks) & (clocks > 0.0))
+    if wrong.any():
+        raise ValueError(f"a clock must be a positive number of MHz, not {clocks[wrong][0]:g}")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from pydantic import ConfigDict, TypeAdapter
+from typing import TYPE_CHECKING, Any, Literal
 
 from ridgeline.analytical.ceilings import Bandwidth, Ceiling, Kind, Link, Rate, Source
 from ridgeline.analytical.quantities import holds_exactly
-from ridgeline.analytical.work import RateKey
+from ridgeline.analytical.work import RateKey, fma_key
 
-_STRICT = ConfigDict(extra="forbid")
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+_STRICT = {"extra": "forbid"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,8 @@ class Price:
     high_usd: float
     date: str
     """When it held: YYYY-MM. Prices go stale within weeks."""
+    kind: Kind = "assumed"
+    """``datasheet`` for a list price, ``assumed`` for a range put together from what providers and resellers ask."""
     source: Source
 
     def __post_init__(self) -> None:
@@ -94,6 +98,11 @@ class Device:
     """Multiprocessors, compute units or cores."""
     base_clock_mhz: float | None = None
     boost_clock_mhz: float | None = None
+    confidence: Literal["high", "medium", "low", ""] = ""
+    """high: the vendor's figures, met again in another source; medium: the vendor's, not opened again, or sources differ a
+    little; low: derived or reported by others. Prices are low everywhere."""
+    note: str = ""
+    """What a reader of the figures has to know."""
     memory: tuple[MemoryLevel, ...]
     rates: tuple[Rate, ...] = ()
     bandwidths: tuple[Bandwidth, ...] = ()
@@ -166,13 +175,32 @@ class Device:
 
         return max((c for c in self.rates if serves(c)), key=lambda c: c.value_per_s, default=None)
 
+    def peak(self, precision: str, unit: str | None = None) -> Rate | None:
+        """The highest dense ceiling stated for exactly ``precision`` with the accumulator the field uses; never another's.
+
+        ``None`` means that the device does not compute in ``precision``, or that nobody said how fast.
+        """
+        wanted = fma_key(precision, unit or "matrix")
+        found = (
+            c
+            for c in self.rates
+            if c.key == dataclasses.replace(wanted, unit=c.unit)
+            and c.unit in ((unit,) if unit else ("matrix", "vector"))
+        )
+        return max(found, key=lambda c: c.value_per_s, default=None)
+
     def bandwidth(self, level: str) -> Bandwidth | None:
         """The highest bandwidth ceiling of ``level``, or ``None``."""
         return max((c for c in self.bandwidths if c.level == level), key=lambda c: c.value_per_s, default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON or TOML."""
-        return dict(_DEVICE.dump_python(self, mode="json", exclude_none=True))
+        return dict(device_adapter().dump_python(self, mode="json", exclude_none=True))
 
 
-_DEVICE = TypeAdapter(Device)
+@functools.cache
+def device_adapter() -> TypeAdapter[Device]:
+    """Validates and writes devices. Made at first use: importing pydantic takes longer than all of this."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Device)

@@ -19,12 +19,28 @@ class ProblemError(ValueError):
         self.key = key
 
 
+class StructureError(ValueError):
+    """A structure that lacks a figure which the work of its problem depends on."""
+
+
 @dataclass(frozen=True)
 class Structure:
     """The realised data-dependent part of a problem: its figures (kept blocks, non-zeros, ...) and a digest of it."""
 
     figures: Mapping[str, float] = field(default_factory=dict)
     digest: str = ""
+
+    def figure(self, name: str) -> float:
+        """The figure called ``name``.
+
+        Raises:
+            StructureError: where this structure does not state it.
+        """
+        try:
+            return self.figures[name]
+        except KeyError:
+            stated = ", ".join(self.figures) or "none"
+            raise StructureError(f"work on what is realised needs the figure {name!r}; stated: {stated}") from None
 
 
 NO_STRUCTURE = Structure()

@@ -19,6 +19,9 @@ BITS: Mapping[str, int] = {
     "bfloat16": 16,
     "float8_e4m3fn": 8,
     "float8_e5m2": 8,
+    "float8_e4m3fnuz": 8,
+    "float8_e5m2fnuz": 8,
+    "float8_e8m0fnu": 8,
     "float4_e2m1fn": 4,
     "int64": 64,
     "int32": 32,
@@ -27,6 +30,12 @@ BITS: Mapping[str, int] = {
     "uint8": 8,
     "int4": 4,
     "uint4": 4,
+    "int3": 3,
+    "uint3": 3,
+    "int2": 2,
+    "uint2": 2,
+    "int1": 1,
+    "uint1": 1,
     "bool": 8,
 }
 """Storage bits of one element (``bool`` as torch stores it, one byte; tfloat32 is stored as float32)."""
@@ -41,6 +50,9 @@ _FLOAT_SHAPE: Mapping[str, tuple[int, int]] = {
     "bfloat16": (8, 8),
     "float8_e4m3fn": (4, 4),
     "float8_e5m2": (3, 5),
+    "float8_e4m3fnuz": (4, 4),
+    "float8_e5m2fnuz": (3, 5),
+    "float8_e8m0fnu": (1, 8),
     "float4_e2m1fn": (2, 2),
 }
 _INTEGER_BITS: Mapping[str, int] = {
@@ -51,6 +63,12 @@ _INTEGER_BITS: Mapping[str, int] = {
     "uint8": 9,
     "int4": 4,
     "uint4": 5,
+    "int3": 3,
+    "uint3": 4,
+    "int2": 2,
+    "uint2": 3,
+    "int1": 1,
+    "uint1": 2,
 }
 """Two's-complement bits that hold every value of the integer format."""
 
@@ -89,6 +107,8 @@ def holds_exactly(wide: str, narrow: str) -> bool:
     if narrow in _FLOAT_SHAPE:
         if wide not in _FLOAT_SHAPE:
             return False
+        if bits(wide) == bits(narrow) and wide.endswith("fnuz") != narrow.endswith("fnuz"):
+            return False  # their exponents are one apart: 448 and 2 ** -10 are each in only one of the e4m3 formats
         return all(w >= n for w, n in zip(_FLOAT_SHAPE[wide], _FLOAT_SHAPE[narrow], strict=True))
     if narrow in _INTEGER_BITS:
         if wide in _INTEGER_BITS:

@@ -38,21 +38,25 @@ class RateKey:
     def label(self) -> str:
         """Short name for tables, such as ``vector float32`` or ``matrix int8``."""
         operands = self.a if self.a == self.b else f"{self.a}x{self.b}"
-        return f"{self.unit} {operands}" + ("" if self.sparsity == "dense" else " 2:4")
+        narrow = "" if self.accumulator == accumulator_of(self.a) else f" into {self.accumulator}"
+        return f"{self.unit} {operands}{narrow}" + ("" if self.sparsity == "dense" else " 2:4")
+
+
+def accumulator_of(precision: str) -> str:
+    """The accumulator that the field uses: float64 and float32 add up in themselves, narrower floats in float32, integers
+    in int32."""
+    if precision in ("float64", "float32"):
+        return precision
+    return "int32" if precision.startswith(("int", "uint")) else "float32"
 
 
 def fma_key(precision: str, unit: str = "matrix") -> RateKey:
-    """The rate key of multiply-adds on ``precision`` operands with the accumulator the field uses for it.
+    """The rate key of multiply-adds on ``precision`` operands with the accumulator the field uses for it."""
+    return RateKey(unit, precision, precision, accumulator_of(precision))
 
-    float64 and float32 accumulate in themselves, narrower floats in float32, integers in int32.
-    """
-    if precision in ("float64", "float32"):
-        accumulator = precision
-    elif precision.startswith(("int", "uint")):
-        accumulator = "int32"
-    else:
-        accumulator = "float32"
-    return RateKey(unit, precision, precision, accumulator)
+
+SPECIAL = RateKey("special", "float32", "float32", "float32")
+"""Exponentials, tanh, sigmoids, reciprocal square roots: one operation each, whatever the implementation makes of it."""
 
 
 @dataclass(frozen=True)

@@ -77,11 +77,18 @@ def _run_app() -> None:
 
 def _refusals() -> tuple[type[Exception], ...]:
     """Errors that are about the input: their text is the one line to show."""
+    from ridgeline.analytical.architectures.architecture import ArchitectureError
     from ridgeline.analytical.catalogue import DeviceError
+    from ridgeline.analytical.collectives import CollectiveError
     from ridgeline.analytical.idealized.points import IdealizedError
+    from ridgeline.analytical.layout import LayoutError
+    from ridgeline.analytical.limits import LimitError
+    from ridgeline.analytical.llm_viewer import ParityError
+    from ridgeline.analytical.phases import PhaseError
     from ridgeline.analytical.problem import ProblemError
     from ridgeline.bench.devices.unit import UnitError
     from ridgeline.bench.energy.source import MeterError
+    from ridgeline.bench.model_table import TableError
     from ridgeline.kernels.registry import RegistryError
     from ridgeline.results.comparison import ComparisonError
     from ridgeline.results.record import RecordError
@@ -90,16 +97,23 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ridgeline.workloads.suite import SuiteError
 
     return (
+        ArchitectureError,
+        CollectiveError,
         ComparisonError,
         DeviceError,
         IdealizedError,
+        LayoutError,
+        LimitError,
         MeterError,
+        ParityError,
+        PhaseError,
         ProblemError,
         RecordError,
         RegistryError,
         RunnableError,
         StoreError,
         SuiteError,
+        TableError,
         UnitError,
     )
 
@@ -302,7 +316,7 @@ def compare(
 
 @app.command(name="list")
 def list_(
-    what: Annotated[str, typer.Argument(help="operators, implementations, devices, suites or runs")],
+    what: Annotated[str, typer.Argument(help="operators, implementations, devices, models, suites or runs")],
     store: StoreOption = None,
     with_folders: WithOption = None,
     json: JsonOption = False,

@@ -81,7 +81,7 @@ def _packages() -> Finding:
 
 
 def _gpu() -> Finding:
-    from ridgeline.bench.devices.cuda import CATALOGUE_NAMES
+    from ridgeline.bench.devices.cuda import identified
     from ridgeline.bench.devices.cuda_probe import probe, something_there
 
     if importlib.util.find_spec("torch") is None:
@@ -92,13 +92,13 @@ def _gpu() -> Finding:
     if not probed.cards:
         return Finding("GPU", "missing", f"a card is there, but {probed.reason}", "make run TORCH=system")
     names = ", ".join(f"cuda:{card.index} {card.name} ({card.architecture})" for card in probed.cards)
-    unknown = [card.name for card in probed.cards if card.name not in CATALOGUE_NAMES]
+    unknown = {found.reason for found in map(identified, probed.cards) if found.id is None}
     if unknown:
         return Finding(
             "GPU",
             "warning",
-            f"{names}; no data sheet of {', '.join(unknown)}, so `impossible` cannot be judged there",
-            "add a file for it in analytical/hardware, and its name to CATALOGUE_NAMES in bench/devices/cuda.py",
+            f"{names}; {'; '.join(sorted(unknown))}, so `impossible` cannot be judged there",
+            "describe it in a TOML file of the folder that RIDGELINE_DEVICES names: docs/add-a-device.md",
         )
     return Finding("GPU", "ok", names)
 

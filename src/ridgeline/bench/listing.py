@@ -66,20 +66,19 @@ def _implementations(store: Path | None, with_folders: Sequence[Path]) -> Rows:
 
 
 def _devices(store: Path | None, with_folders: Sequence[Path]) -> Rows:
-    from ridgeline.analytical.catalogue import catalogue
-    from ridgeline.bench.devices.cpu import detect
+    from ridgeline.bench.device_listing import device_rows
 
-    here = detect().device
-    return [
-        {
-            "device": d.id,
-            "name": d.name,
-            "kind": d.kind,
-            "memory_bytes": d.main_memory.capacity_bytes,
-            "here": d is here,
-        }
-        for d in (here, *catalogue().values())
-    ]
+    return device_rows()
+
+
+def _models(store: Path | None, with_folders: Sequence[Path]) -> Rows:
+    from ridgeline.analytical.architectures import builtin_models
+
+    rows = []
+    for model in builtin_models().values():
+        summary = {key: "-" if value is None else value for key, value in model.architecture.summary().items()}
+        rows.append({**summary, "source": model.source})
+    return rows
 
 
 def _suites(store: Path | None, with_folders: Sequence[Path]) -> Rows:
@@ -101,6 +100,7 @@ LISTINGS: dict[str, Callable[[Path | None, Sequence[Path]], Rows]] = {
     "operators": _operators,
     "implementations": _implementations,
     "devices": _devices,
+    "models": _models,
     "suites": _suites,
     "runs": _runs,
 }
@@ -119,12 +119,22 @@ def print_listing(what: str, store: Path | None, with_folders: Sequence[Path], a
     if not rows:
         print(f"no {what}")
         return
+    if what == "devices":
+        from ridgeline.bench.device_listing import device_table
+
+        table = device_table(rows)
+    else:
+        table = _table(rows)
+    (Console() if sys.stdout.isatty() else Console(width=200)).print(table)
+
+
+def _table(rows: Rows) -> Table:
     table = Table()
     for column in rows[0]:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(_text(value).replace("[", r"\[") for value in row.values()))
-    (Console() if sys.stdout.isatty() else Console(width=200)).print(table)
+    return table
 
 
 def _text(value: Any) -> str:

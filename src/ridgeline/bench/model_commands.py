@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from ridgeline.bench.model_device_command import device
 from ridgeline.bench.model_idealize_command import idealize
+from ridgeline.bench.model_table_command import table
 
 model_app = typer.Typer(
     help="What hardware could do: tables, idealized runtimes, sweeps, scorecards, audits.",
@@ -12,3 +14,5 @@ model_app = typer.Typer(
     rich_markup_mode=None,
 )
 model_app.command()(idealize)
+model_app.command("device")(device)
+model_app.command("table")(table)

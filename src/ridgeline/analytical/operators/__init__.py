@@ -6,18 +6,35 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ridgeline.analytical.operators.activation import ACTIVATIONS, Activation, activation_work
 from ridgeline.analytical.operators.all_reduce import AllReduce, all_reduce_work
 from ridgeline.analytical.operators.all_to_all import AllToAll, all_to_all_work
-from ridgeline.analytical.operators.attention import Attention, attention_pairs, attention_work
-from ridgeline.analytical.operators.collective import Collective
+from ridgeline.analytical.operators.attention import (
+    Attention,
+    attended_keys,
+    attention_pairs,
+    attention_work,
+    pages,
+)
+from ridgeline.analytical.operators.collective import Collective, all_gather_work, reduce_scatter_work, send_work
+from ridgeline.analytical.operators.elementwise import elementwise_work
+from ridgeline.analytical.operators.embedding import embedding_work
 from ridgeline.analytical.operators.fma import Fma, fma_work
 from ridgeline.analytical.operators.gemm import Gemm, gemm_work
+from ridgeline.analytical.operators.mla import mla_projection_work, mla_work
+from ridgeline.analytical.operators.moe import distinct_experts, moe_gemm_work, moe_routing_work
+from ridgeline.analytical.operators.norm import NORMS, norm_work
+from ridgeline.analytical.operators.rope import rope_work
+from ridgeline.analytical.operators.softmax import softmax_work
 from ridgeline.analytical.operators.stream import STREAM_ARRAYS, Stream, stream_work
 from ridgeline.analytical.operators.weight_only_gemm import WeightOnlyGemm, weight_only_gemm_work
 from ridgeline.analytical.problem import Problem, ProblemError, problem_classes
 
 __all__ = [
+    "ACTIVATIONS",
+    "NORMS",
     "STREAM_ARRAYS",
+    "Activation",
     "AllReduce",
     "AllToAll",
     "Attention",
@@ -26,13 +43,29 @@ __all__ = [
     "Gemm",
     "Stream",
     "WeightOnlyGemm",
+    "activation_work",
+    "all_gather_work",
     "all_reduce_work",
     "all_to_all_work",
+    "attended_keys",
     "attention_pairs",
     "attention_work",
+    "distinct_experts",
+    "elementwise_work",
+    "embedding_work",
     "fma_work",
     "gemm_work",
     "make_problem",
+    "mla_projection_work",
+    "mla_work",
+    "moe_gemm_work",
+    "moe_routing_work",
+    "norm_work",
+    "pages",
+    "reduce_scatter_work",
+    "rope_work",
+    "send_work",
+    "softmax_work",
     "stream_work",
     "weight_only_gemm_work",
 ]

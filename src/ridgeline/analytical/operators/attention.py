@@ -9,22 +9,61 @@ import numpy as np
 
 from ridgeline.analytical.problem import NO_STRUCTURE, Problem, ProblemError, Structure, problem
 from ridgeline.analytical.quantities import bytes_of
-from ridgeline.analytical.work import RateKey, Work, fma_key
+from ridgeline.analytical.work import SPECIAL, Work, fma_key
 
 TRANSFORMS = ("softmax", "sigmoid")
+PAGE_TABLE_PRECISION = "int32"
+"""Precision of an entry of the block table of a paged KV cache, as in vLLM and FlashInfer."""
 
 
-def attention_pairs(q_length: Any, kv_length: Any, causal: bool) -> Any:
+def attention_pairs(q_length: Any, kv_length: Any, causal: bool, window: Any = None) -> Any:
     """Unmasked (query, key) pairs of one head.
 
-    Causal masks are aligned bottom-right: the last query sees every key. With more queries than keys the first
-    ``q_length - kv_length`` queries see none.
+    Masks are aligned bottom-right: the last query stands at the last key. With more queries than keys, the first
+    ``q_length - kv_length`` queries stand before all keys and see none, if ``causal``. ``window`` is the number of
+    keys that a query sees at most, its own included (Mistral 7B, Jiang et al. 2023, section 2); without ``causal`` it
+    sees ``window`` - 1 on each side and its own.
     """
     t, s = np.asarray(q_length, dtype=np.float64), np.asarray(kv_length, dtype=np.float64)
     if not causal:
-        return (t * s)[()]
+        if window is None:
+            return (t * s)[()]
+        w = np.asarray(window, dtype=np.float64)
+        # Query at position p sees the keys below p + w but those below p - w + 1.
+        before, after = _keys_below_sum(t, s, w), _keys_below_sum(t, s, 1.0 - w)
+        return (before - after)[()]
     seen = np.minimum(t, s)
-    return (seen * (s - seen) + seen * (seen + 1.0) / 2.0)[()]
+    w = s if window is None else np.minimum(np.asarray(window, dtype=np.float64), s)
+    first = s - seen  # keys before the position of the first query that sees any
+    ramp = np.maximum(w - first, 0.0)  # queries that see every key up to their own
+    ramp = np.minimum(ramp, seen)
+    return (ramp * first + ramp * (ramp + 1.0) / 2.0 + (seen - ramp) * w)[()]
+
+
+def _keys_below_sum(t: Any, s: Any, offset: Any) -> Any:
+    """Keys in [0, s) below p + offset, summed over the query positions p from s - t to s - 1."""
+
+    def up_to(x: Any) -> Any:
+        inside = np.clip(x, 0.0, s)
+        return inside * (inside + 1.0) / 2.0 + np.maximum(x - s, 0.0) * s
+
+    return up_to(s - 1.0 + offset) - up_to(s - t - 1.0 + offset)
+
+
+def attended_keys(q_length: Any, kv_length: Any, window: Any = None) -> Any:
+    """Keys that at least one of the queries sees: all of them, or those in reach of the first query's window.
+
+    For masks aligned bottom-right, causal or not: with or without a mask, the last query sees the last keys.
+    """
+    if window is None:
+        return 1.0 * kv_length
+    t, s, w = (np.asarray(x, dtype=np.float64) for x in (q_length, kv_length, window))
+    return np.minimum(s, t + w - 1.0)[()]
+
+
+def pages(length: Any, page: Any) -> Any:
+    """Pages of ``page`` tokens that ``length`` tokens occupy."""
+    return np.ceil(np.asarray(length, dtype=np.float64) / page)[()]
 
 
 def attention_work(
@@ -36,22 +75,47 @@ def attention_work(
     head_dim: Any,
     causal: bool,
     precision: str,
+    *,
+    kv_precision: str | None = None,
+    output: str | None = None,
+    value_dim: Any = None,
+    window: Any = None,
+    page: Any = None,
+    shared_prefix: Any = 0,
 ) -> Work:
-    """4 d operations and one exponential for each unmasked pair; Q, K, V read once, O written once.
+    """2 (d + d_v) operations and one exponential for each unmasked pair; Q, K, V read once, O written once.
 
-    Only unmasked pairs count (FlashAttention-2, Dao 2023, section 3.1 skips the masked tiles). Keys that no query
-    sees are still stored, but not compulsory: with bottom-right alignment every key is seen by the last query.
+    Only unmasked pairs count (FlashAttention-2, Dao 2023, section 3.1 skips the masked tiles), and only keys that some
+    query sees: all of them, unless there is a ``window``. Masks as in :func:`attention_pairs`.
+
+    Args:
+        precision: of Q, and of both products.
+        kv_precision: what K and V are stored in; default ``precision``. Widening is the implementation's work.
+        output: what O is stored in; default ``precision``.
+        value_dim: head dimension d_v of V and O; default ``head_dim``.
+        window: keys that a query sees at most.
+        page: tokens in a page of the KV cache. Adds the block table: one int32 for each page with an attended key. Tokens
+            that fill up the last page are not compulsory; :func:`pages` says how many an implementation may read.
+        shared_prefix: leading keys that all ``batch`` sequences share and that are stored once.
     """
-    pairs = 1.0 * batch * q_heads * attention_pairs(q_length, kv_length, causal)
-    q_bytes = bytes_of(1.0 * batch * q_heads * q_length * head_dim, precision)
-    kv_bytes = bytes_of(2.0 * batch * kv_heads * kv_length * head_dim, precision)
+    value_dim = head_dim if value_dim is None else value_dim
+    pairs = 1.0 * batch * q_heads * attention_pairs(q_length, kv_length, causal, window)
+    queries = 1.0 * batch * q_heads * q_length
+    attended = attended_keys(q_length, kv_length, window)
+    # A window may have left the shared prefix, or part of it, behind.
+    shared = np.maximum(shared_prefix - (1.0 * kv_length - attended), 0.0)[()]
+    keys = 1.0 * kv_heads * (batch * (attended - shared) + shared)
+    read = {
+        "activations": bytes_of(queries * head_dim, precision),
+        "kv": bytes_of(keys * (head_dim + value_dim), kv_precision or precision),
+    }
+    if page is not None:
+        touched = pages(kv_length, page) - np.floor((1.0 * kv_length - attended) / page)
+        read["index"] = bytes_of(1.0 * batch * touched, PAGE_TABLE_PRECISION)
     return Work(
-        operations={
-            fma_key(precision): 4.0 * pairs * head_dim,
-            RateKey("special", "float32", "float32", "float32"): pairs,
-        },
-        read_bytes={"activations": q_bytes, "kv": kv_bytes},
-        written_bytes={"activations": q_bytes},
+        operations={fma_key(precision): 2.0 * pairs * (1.0 * head_dim + value_dim), SPECIAL: pairs},
+        read_bytes=read,
+        written_bytes={"activations": bytes_of(queries * value_dim, output or precision)},
     )
 
 

@@ -1,8 +1,10 @@
 """What collectives have in common: a message on each of several ranks, and the factor from ``algbw`` to ``busbw``.
 
 Definitions and factors: nccl-tests, doc/PERFORMANCE.md. The message S of all_reduce is one rank's buffer; that of
-all_to_all is what one rank sends in all, the part for itself included. ``algbw`` = S / t; ``busbw`` = algbw times a
-factor, which is the share of S that every rank has to pass over its link: the bandwidth to compare with the hardware's.
+all_to_all is what one rank sends in all, the part for itself included; that of all_gather and reduce_scatter is the
+whole, of which a rank gives or gets the n-th part. ``algbw`` = S / t; ``busbw`` = algbw times a factor, which is the
+share of S that every rank has to pass over its link: the bandwidth to compare with the hardware's. (A switch that adds
+up in the network can pass less: the factor is that of ranks which do all the work.)
 """
 
 from __future__ import annotations
@@ -22,18 +24,33 @@ def all_reduce_bus_factor(ranks: Any) -> Any:
 
 
 def all_to_all_bus_factor(ranks: Any) -> Any:
-    """(n - 1) / n: all of a message but the part that stays on its rank."""
+    """(n - 1) / n: all of a message but the part that stays on its rank. All-gather and reduce-scatter have it too."""
     return (ranks - 1.0) / ranks
 
 
-def collective_work(message_bytes: Any, bus_factor: Any) -> Work:
-    """Work of one rank: its message read and as much written in its memory; ``bus_factor`` of it over its link."""
+def collective_work(message_bytes: Any, bus_factor: Any, *, read_share: Any = 1.0, written_share: Any = 1.0) -> Work:
+    """Work of one rank: shares of the message read and written in its memory, ``bus_factor`` of it over its link."""
     message_bytes = 1.0 * message_bytes
     return Work(
-        read_bytes={"activations": message_bytes},
-        written_bytes={"activations": message_bytes},
+        read_bytes={"activations": message_bytes * read_share},
+        written_bytes={"activations": message_bytes * written_share},
         link_bytes=message_bytes * bus_factor,
     )
+
+
+def all_gather_work(message_bytes: Any, ranks: Any) -> Work:
+    """Work of one of ``ranks`` ranks: its n-th part of the message becomes the whole on every rank."""
+    return collective_work(message_bytes, all_to_all_bus_factor(ranks), read_share=1.0 / ranks)
+
+
+def reduce_scatter_work(message_bytes: Any, ranks: Any) -> Work:
+    """Work of one of ``ranks`` ranks: of the sum of all ranks' messages, it gets the n-th part."""
+    return collective_work(message_bytes, all_to_all_bus_factor(ranks), written_share=1.0 / ranks)
+
+
+def send_work(message_bytes: Any) -> Work:
+    """Work of the rank that sends a message to another, which writes it."""
+    return collective_work(message_bytes, 1.0, written_share=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

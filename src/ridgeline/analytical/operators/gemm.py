@@ -13,14 +13,18 @@ OUTPUT_PRECISION = {"int8": "int32"}
 """Precision of C where it is not that of the operands."""
 
 
-def gemm_work(m: Any, n: Any, k: Any, precision: str, output_precision: str = "") -> Work:
-    """2 m n k operations; A and B read once, C written once in its own precision."""
-    output_precision = output_precision or OUTPUT_PRECISION.get(precision, precision)
+def gemm_work(m: Any, n: Any, k: Any, precision: str, *, weight: str | None = None, output: str | None = None) -> Work:
+    """2 m n k operations on ``precision`` operands; A and B read once, C written once.
+
+    ``weight`` is the precision that B is stored in, ``output`` that of C: by default ``precision`` (int32 for int8).
+    Turning a narrower B into ``precision`` is work of the implementation, not of the problem. Scales of a quantised B
+    are counted by :func:`~ridgeline.analytical.operators.weight_only_gemm.weight_only_gemm_work`.
+    """
     m, n, k = 1.0 * m, 1.0 * n, 1.0 * k
     return Work(
         operations={fma_key(precision): 2.0 * m * n * k},
-        read_bytes={"activations": bytes_of(m * k, precision), "weights": bytes_of(k * n, precision)},
-        written_bytes={"activations": bytes_of(m * n, output_precision)},
+        read_bytes={"activations": bytes_of(m * k, precision), "weights": bytes_of(k * n, weight or precision)},
+        written_bytes={"activations": bytes_of(m * n, output or OUTPUT_PRECISION.get(precision, precision))},
     )
 
 

@@ -10,22 +10,48 @@ from ridgeline.analytical.quantities import bytes_of
 from ridgeline.analytical.work import Work, fma_key
 
 
-def weight_only_gemm_work(m: Any, n: Any, k: Any, weight: str, group: Any, precision: str) -> Work:
-    """2 m n k operations on ``precision`` operands; weights and scales read at their stored size.
+def weight_only_gemm_work(
+    m: Any,
+    n: Any,
+    k: Any,
+    weight: str,
+    group: Any,
+    precision: str,
+    *,
+    scale: str | None = None,
+    zero: str | None = None,
+    output: str | None = None,
+) -> Work:
+    """2 m n k operations on ``precision`` operands; weights, scales and zeros read at their stored size.
+
+    ``scale`` is the precision of the scale that each ``group`` along k has (default ``precision``), ``zero`` that of
+    its zero point (``None``: symmetric, there is none), ``output`` that of Y.
 
     Turning the integers into ``precision`` is work of the implementation, not of the problem: a kernel may apply the
-    scale to the accumulator once per group, so no count of dequantisations is compulsory.
+    scale to the accumulator once per group, so no count of dequantisations is compulsory. What it takes to expand every
+    weight is :func:`dequantisation_work`.
     """
     m, n, k = 1.0 * m, 1.0 * n, 1.0 * k
+    groups = n * k / group
+    scales = bytes_of(groups, scale or precision)
     return Work(
         operations={fma_key(precision): 2.0 * m * n * k},
         read_bytes={
             "activations": bytes_of(m * k, precision),
             "weights": bytes_of(n * k, weight),
-            "scales": bytes_of(n * k / group, precision),
+            "scales": scales if zero is None else scales + bytes_of(groups, zero),
         },
-        written_bytes={"activations": bytes_of(m * n, precision)},
+        written_bytes={"activations": bytes_of(m * n, output or precision)},
     )
+
+
+def dequantisation_work(n: Any, k: Any, zero: bool = False, *, times: Any = 1) -> Work:
+    """What an implementation adds that expands each of n k weights ``times`` times, in registers: no bytes.
+
+    A conversion and a product with the scale: 2 vector operations a weight, 3 where a zero point is subtracted. A
+    kernel that tiles m expands every weight once a tile.
+    """
+    return Work(operations={fma_key("float32", "vector"): (3.0 if zero else 2.0) * n * k * times}, launches=0)
 
 
 @problem("weight_only_gemm")

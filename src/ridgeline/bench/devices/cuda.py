@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from ridgeline.analytical.catalogue import catalogue
 from ridgeline.analytical.device import Device, MemoryLevel
+from ridgeline.analytical.identify import Identified, identify
 from ridgeline.bench.devices.cuda_probe import CudaCard, card_named, probe, something_there
 from ridgeline.bench.devices.cuda_timer import TIMERS
 from ridgeline.bench.devices.nvml_card import NvmlCard
@@ -17,12 +18,6 @@ from ridgeline.bench.devices.unit import Member, RoofSpec, Session, Unit, UnitEr
 from ridgeline.bench.environment import unit_hash
 from ridgeline.results.measurement import Placement
 
-CATALOGUE_NAMES: Mapping[str, str] = {
-    "NVIDIA A100-SXM4-80GB": "nvidia-a100-sxm4-80gb",
-    "NVIDIA H100 80GB HBM3": "nvidia-h100-sxm5-80gb",
-    "NVIDIA H200": "nvidia-h200-sxm-141gb",
-}
-"""Catalogue id by the driver's name of the card. Exact: an H100 PCIe or an H200 NVL has other ceilings."""
 L2_UNKNOWN_BYTES = 128e6
 """L2 where torch does not tell its size: as large as any so far, so that a cold rotation is cold."""
 
@@ -68,8 +63,8 @@ class Cuda(Unit):
 
     @property
     def last_level_cache_bytes(self) -> float:
-        """Capacity of the L2."""
-        return self.device.memory[0].capacity_bytes
+        """Capacity of the level before main memory: the L2, or the Infinity Cache behind it."""
+        return self.device.memory[-2].capacity_bytes
 
     def roofs(self) -> Sequence[RoofSpec]:
         """Bandwidth of L2 and main memory, and the rate of every precision that the card has."""
@@ -117,16 +112,23 @@ def detect(argument: str) -> Cuda:
     return Cuda(card, device, timer, facts_of(card, device), others)
 
 
+def identified(card: CudaCard) -> Identified:
+    """The device of the catalogue that the card is, by name, memory and multiprocessors; or why it is none."""
+    return identify(card.name, card.memory_bytes, card.multiprocessors)
+
+
 def device_of(card: CudaCard) -> Device:
-    """Facts of the card's SKU: from the catalogue by its exact name, else its memory and no ceilings.
+    """Facts of the card's SKU: from the catalogue where it is known there, else its memory and no ceilings.
 
     The L2 is what the card tells: no data sheet prints that of an H200, and a cold rotation must pass through all of it.
     """
-    known = catalogue().get(CATALOGUE_NAMES.get(card.name, ""))
-    if known is not None:
-        l2 = known.memory[0]
+    name = identified(card).id
+    if name is not None:
+        known = catalogue()[name]
+        *caches, main = known.memory
+        l2 = caches[0] if caches else MemoryLevel(name="L2", capacity_bytes=L2_UNKNOWN_BYTES)
         told = dataclasses.replace(l2, capacity_bytes=card.l2_bytes or l2.capacity_bytes)
-        return dataclasses.replace(known, memory=(told, *known.memory[1:]))
+        return dataclasses.replace(known, memory=(told, *caches[1:], main))
     return Device(
         id=re.sub(r"[^a-z0-9]+", "-", card.name.lower()).strip("-") or "unknown-gpu",
         name=card.name,
@@ -143,7 +145,7 @@ def facts_of(card: CudaCard, device: Device) -> dict[str, str]:
     """What decides numbers on this card, from torch and NVML."""
     facts = {"runtime": card.runtime, "architecture": card.architecture, "multiprocessors": str(card.multiprocessors)}
     if not device.rates:
-        facts["physical_ceilings"] = "none: this card is in no file of analytical/hardware, so none can be impossible"
+        facts["physical_ceilings"] = f"none, so none can be impossible: {identified(card).reason}"
     if card.is_amd:
         return facts | {"nvml": "not for AMD cards: clocks, power and limits are not seen"}
     try:
