@@ -105,6 +105,13 @@ def command_output(command: Command) -> str:
     return out
 
 
+def test_the_ideal_of_a_run_needs_measured_roofs(command: Command, tmp_path: Path) -> None:
+    _, run_id = store_of(tmp_path, [model_step(p, o) for p, o in REQUESTS])
+    code, _, err = command("--run", run_id, "--model", "geb-1.3b", "--store", tmp_path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "measure them with `ridgeline roofs`" in err
+
+
 def test_published_runtimes_are_marked_so(command: Command) -> None:
     found = command.json("--published", "together/bloom", "--at", "1000,10", "--usd-per-hour", "2")
     assert found["source"].startswith("published, not measured by us: bloom on 8 A100")
@@ -114,6 +121,20 @@ def test_published_runtimes_are_marked_so(command: Command) -> None:
     assert "105 layers were profiled" in command.json("--published", "mt_nlg_530b")["source"]
     names = [row["name"] for row in command.json("--published", "list")]
     assert len(names) == 12
+
+
+def test_software_efficiency_against_the_roofline(command: Command) -> None:
+    found = command.json(
+        "--published", "gptj_6b", "--at", "1000,20", "--model", "gpt-j-6b", "--device", "nvidia-a100-sxm4-80gb",
+        "--weights", "float16", "--activations", "float16",
+    )  # fmt: skip
+    (row,) = found["predictions"]
+    bytes_s = 2 * 6.05e9 / 2.039e12  # every weight once a token
+    flop_s = 2 * 6.05e9 * 1000 / 312e12
+    assert row["ideal_s"] == pytest.approx(flop_s + 19 * bytes_s, rel=0.05)
+    assert row["software_efficiency"] == pytest.approx(row["ideal_s"] / row["value"])
+    assert row["beats_bound"] is False
+    assert all(0.1 < point["software_efficiency"] < 0.6 for point in found["points"])
 
 
 @pytest.mark.parametrize(
@@ -150,6 +171,10 @@ def test_a_bad_csv_is_one_line(command: Command, tmp_path: Path, text: str, said
         (["--published", "ada", "--response", "joules"], "--published has seconds only"),
         (["--published", "ada", "--overhead", "1"], "is not above the overhead of 1"),
         (["--published", "ada", "--confidence", "1"], "must lie between 0 and 1"),
+        (["--published", "ada", "--device", "a100"], "--device needs --model"),
+        (["--published", "ada", "--model", "gpt2"], "--model needs --device"),
+        (["--published", "ada", "--model", "gpt2", "--device", "abacus"], "abacus"),
+        (["--published", "ada", "--model", "gpt-99", "--device", "nvidia-a100-sxm4-80gb"], "gpt-99"),
         (["--live", "gpt-5"], "no runnable model 'gpt-5'"),
         (["--live", "decoder-125m", "--precision", "int3"], "precision 'int3'"),
         (["--live", "decoder-125m", "--response", "usd"], "--live measures seconds only"),
@@ -163,6 +188,8 @@ def test_bad_arguments_are_one_line(command: Command, tmp_path: Path, arguments:
 
 def test_a_run_without_model_steps_says_so(command: Command, tmp_path: Path) -> None:
     _, run_id = store_of(tmp_path, [])
+    code, _, err = command("--run", run_id, "--model", "geb-1.3b", "--store", tmp_path)
+    assert (code, err.count("\n")) == (2, 1)
     code, _, err = command("--run", run_id, "--store", tmp_path)
     assert (code, err.count("\n")) == (2, 1)
     assert "no model steps with status ok" in err
@@ -178,7 +205,7 @@ def test_a_live_model_is_timed_and_stored(tmp_path: Path, monkeypatch: pytest.Mo
     live = build("tiny", "float32", choose_unit("cpu"))
     store = Store(tmp_path)
     requests = ((1, 1, 1), (4, 3, 2))
-    run_id, records = measure_into(store, live, requests, trials=2, budget_s=20.0)
+    run_id, records = measure_into(store, live, requests, trials=2, budget_s=1.0)
     assert store.run(run_id).state == "finished"
     assert [(r.prompt_tokens, r.output_tokens, r.batch) for r in records] == list(requests)
     for record in records:

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from ridgeline.analytical.architectures import architecture_from_config
 from ridgeline.kernels.registry import get_implementation, load
 from ridgeline.workloads.runnable import decoder as decoder_module
 from ridgeline.workloads.runnable.decoder import PRECISIONS, Decoder, generate
@@ -107,6 +108,8 @@ def model_cache_of(model: Decoder) -> decoder_module.Cache:
 def test_sizes_have_the_parameters_of_their_models() -> None:
     assert SIZES["decoder-125m"].parameter_count == pytest.approx(125e6, rel=0.02)
     assert SIZES["geb-1.3b"].parameter_count == pytest.approx(1.3e9, rel=0.05)
+    for size in SIZES.values():
+        assert architecture_from_config(size.config(), size.name).parameter_count == size.parameter_count
     assert "not looked up" in SIZES["geb-1.3b"].source
     model = Decoder(TINY, "float32", threads=1)
     weights = [linear.matrix().numel() for b in model.blocks for linear in (b.qkv, b.out, b.gate_up, b.down)]

@@ -31,6 +31,16 @@ def idealize(
     devices: Annotated[
         int | None, typer.Option(min=1, help="Devices that the backend ran on (default: as published, else 1).")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Built-in or --live model, or a config.json: adds ideal time and efficiency."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="With --model: what the backend ran on (default: roofs measured here)."),
+    ] = None,
+    weights: Annotated[str, typer.Option(help="With --model: what its matrices are stored in.")] = "bfloat16",
+    activations: Annotated[str, typer.Option(help="With --model: what its products compute in.")] = "bfloat16",
     store: Annotated[Path | None, typer.Option("--store", help="Folder of results.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
@@ -55,9 +65,17 @@ def idealize(
         raise IdealizedError(f"--confidence {confidence:g}: must lie between 0 and 1")
     if usd_per_hour is not None and response != "seconds":
         raise IdealizedError(f"--usd-per-hour prices seconds, not {response}")
+    if device is not None and model is None:
+        raise IdealizedError("--device needs --model: the ideal is of a model on a device")
+    if model is not None and device is None and not (run or live):
+        raise IdealizedError("--model needs --device: the ideal is of a model on a device")
+    if model is not None and response != "seconds":
+        raise IdealizedError(f"the ideal of --model is a time, and {response} are fitted")
     source, found, ran_on = _source(points, run, published, live, precision, series, response, store)
     fitted = fit_runtime(found, response=response, statistic="minimum" if denoise else "median", overhead=overhead)
-    document = _document(source, fitted, wanted, confidence, usd_per_hour, devices or ran_on)
+    devices = devices or ran_on
+    ideal = None if model is None else _ideal(model, device, weights, activations, devices, store)
+    document = _document(source, fitted, wanted, confidence, usd_per_hour, devices, ideal)
     if json:
         import json as json_module
 
@@ -149,6 +167,38 @@ def _measure(name: str, precision: str, store: Any) -> tuple[str, Any]:
     return measure_into(store, live, LIVE_REQUESTS, trials=DEFAULT_TRIALS, budget_s=LIVE_BUDGET_S, report=report)
 
 
+def _ideal(model: str, device: str | None, weights: str, activations: str, devices: int, store: Path | None) -> Any:
+    """The bound of the model, its matrices in slices over the devices."""
+    from ridgeline.analytical.architectures import architecture_from_config, load_architecture
+    from ridgeline.analytical.catalogue import find_device
+    from ridgeline.analytical.idealized.ideal import Ideal
+    from ridgeline.analytical.layout import Layout, Precisions
+    from ridgeline.workloads.runnable.sizes import SIZES
+
+    known = SIZES.get(model)
+    return Ideal(
+        architecture=architecture_from_config(known.config(), model) if known else load_architecture(model),
+        precisions=Precisions(weights=weights, activations=activations, kv=activations),
+        layout=Layout(tp=devices),
+        device=_roofs_measured_here(store) if device is None else find_device(device),
+    )
+
+
+def _roofs_measured_here(store: Path | None) -> Any:
+    from ridgeline.analytical.idealized import IdealizedError
+    from ridgeline.bench.devices.choose import choose_unit
+    from ridgeline.bench.measure_command import newest_roofs
+    from ridgeline.results.store import Store
+
+    unit, opened = choose_unit("cpu"), Store(store)
+    found = newest_roofs(opened, unit)
+    if found is None:
+        raise IdealizedError(
+            f"{opened.path}: no roofs of {unit.device.id}: measure them with `ridgeline roofs`, or give --device"
+        )
+    return found.select(("measured",), unit.threads)
+
+
 def _list(published: bool, json: bool) -> None:
     import json as json_module
 
@@ -176,9 +226,17 @@ def _document(
     confidence: float,
     usd_per_hour: float | None,
     devices: int,
+    ideal: Any,
 ) -> dict[str, Any]:
     """What is printed, in either form."""
-    from ridgeline.analytical.idealized import usd_per_request
+    from ridgeline.analytical.idealized import software_efficiency, usd_per_request
+
+    def against_ideal(p: int, o: int, b: int, seconds: float) -> dict[str, Any]:
+        if ideal is None:
+            return {}
+        ideal_s = ideal.seconds(p, o, b)
+        efficiency = software_efficiency(ideal_s, seconds)
+        return {"ideal_s": ideal_s, "software_efficiency": efficiency, "beats_bound": efficiency > 1.0}
 
     errors = [abs(point.error) for point in fitted.left_out if point.error is not None]
     predictions = []
@@ -197,7 +255,7 @@ def _document(
         }
         if usd_per_hour is not None:
             row["usd_per_request"] = usd_per_request(value, usd_per_hour, devices, b)
-        predictions.append(row)
+        predictions.append(row | against_ideal(p, o, b, value))
     left_out = {(q.point.p, q.point.o, q.point.b): q.error for q in fitted.left_out}
     return {
         "source": source,
@@ -210,6 +268,7 @@ def _document(
         "left_out_error_median": statistics.median(errors) if errors else None,
         "left_out_error_worst": max(errors, default=None),
         "confidence": confidence,
+        "ideal": None if ideal is None else f"{ideal.architecture.name} on {devices} {ideal.device.name}",
         "points": [
             {
                 "p": point.p,
@@ -219,6 +278,7 @@ def _document(
                 "value": point.value(fitted.statistic),
                 "residual": float(residual),
                 "left_out_error": left_out.get((point.p, point.o, point.b)),
+                **against_ideal(point.p, point.o, point.b, point.value(fitted.statistic)),
             }
             for point, residual in zip(fitted.points, fitted.residuals(), strict=True)
         ],
@@ -239,15 +299,18 @@ def _print(document: dict[str, Any]) -> None:
     constants = ", ".join(f"{name} {value:.4g}" for name, value in document["constants"].items())
     r_squared = document["r_squared"]
     told = "" if r_squared is None else f"; R² {r_squared:.5f}"
+    if document["ideal"]:
+        console.print(f"Ideal: the bound of {document['ideal']}; efficiency is ideal over measured", markup=False)
     console.print(f"Constants in {unit}: {constants}{told}", markup=False)
     table = Table(title=f"Points, {document['statistic']} of the trials", title_justify="left")
-    for name in ("p", "o", "b", "trials", unit, "fit %", "left out %"):
+    columns = ("ideal s", "efficiency %") if document["ideal"] else ()
+    for name in ("p", "o", "b", "trials", unit, "fit %", "left out %", *columns):
         table.add_column(name, justify="right")
     for row in document["points"]:
         error = row["left_out_error"]
         table.add_row(
             str(row["p"]), str(row["o"]), str(row["b"]), str(row["trials"]), f"{row['value']:.4g}",
-            f"{row['residual'] * 100:+.2f}", "" if error is None else f"{error * 100:+.2f}",
+            f"{row['residual'] * 100:+.2f}", "" if error is None else f"{error * 100:+.2f}", *_efficiency(row),
         )  # fmt: skip
     console.print(table)
     if document["left_out_error_median"] is not None:
@@ -257,10 +320,18 @@ def _print(document: dict[str, Any]) -> None:
         _print_predictions(document, unit, console, Table(title="Predictions", title_justify="left"))
 
 
+def _efficiency(row: dict[str, Any]) -> list[str]:
+    if "ideal_s" not in row:
+        return []
+    mark = " beats the bound" if row["beats_bound"] else ""
+    return [f"{row['ideal_s']:.4g}", f"{row['software_efficiency'] * 100:.1f}{mark}"]
+
+
 def _print_predictions(document: dict[str, Any], unit: str, console: Any, table: Any) -> None:
     rows = document["predictions"]
     priced = "usd_per_request" in rows[0]
-    for name in ("p", "o", "b", unit, f"{document['confidence']:.0%} interval", *(["USD per request"] * priced)):
+    columns = ["USD per request"] * priced + ["ideal s", "efficiency %"] * (document["ideal"] is not None)
+    for name in ("p", "o", "b", unit, f"{document['confidence']:.0%} interval", *columns):
         table.add_column(name, justify="right")
     table.add_column("")
     for row in rows:
@@ -268,6 +339,7 @@ def _print_predictions(document: dict[str, Any], unit: str, console: Any, table:
         notes = (["outside of what was measured"] * row["extrapolated"]) + [row["interval_reason"]]
         table.add_row(
             str(row["p"]), str(row["o"]), str(row["b"]), f"{row['value']:.4g}", interval,
-            *([f"{row['usd_per_request']:.3g}"] if priced else []), "; ".join(note for note in notes if note),
+            *([f"{row['usd_per_request']:.3g}"] if priced else []), *_efficiency(row),
+            "; ".join(note for note in notes if note),
         )  # fmt: skip
     console.print(table)

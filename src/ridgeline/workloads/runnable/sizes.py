@@ -46,6 +46,21 @@ class DecoderSize:
         block = attention + 3 * self.hidden * self.ffn + 2 * self.hidden
         return self.layers * block + (1 if self.tied else 2) * self.vocabulary * self.hidden + self.hidden
 
+    def config(self) -> dict[str, object]:
+        """The same dimensions as a Hugging Face ``config.json`` of a Llama has them."""
+        return {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_act": "silu",
+            "hidden_size": self.hidden,
+            "intermediate_size": self.ffn,
+            "num_attention_heads": self.q_heads,
+            "num_hidden_layers": self.layers,
+            "num_key_value_heads": self.kv_heads,
+            "tie_word_embeddings": self.tied,
+            "vocab_size": self.vocabulary,
+        }
+
 
 SIZES = {
     size.name: size
