@@ -175,7 +175,9 @@ def test_contention_is_removed_by_the_minimum() -> None:
     noisy = fit_runtime(points, statistic="median").predict(200, 10).value[0]
     assert quiet == pytest.approx(truth, rel=0.01)
     assert noisy > 1.1 * truth
-    assert denoised([(1.0, 5.0), (2.0, 3.0)]) == 4.0
+    assert denoised([(1.0, 5.0), (2.0, 3.0)]) == 4.0  # the prefill is no neighbour
+    assert denoised([(1.0, 5.0, 4.0, 3.0, 6.0, 7.0)]) == 1.0 + 3.0 + 3.0 + 3.0 + 3.0 + 3.0
+    assert denoised([(1.0, 2.0, 4.0, 4.0, 4.0, 4.0)]) == 1.0 + 2.0 + 2.0 + 2.0 + 4.0 + 4.0
     with pytest.raises(IdealizedError, match="same steps"):
         denoised([(1.0, 2.0), (1.0,)])
 

@@ -11,6 +11,9 @@ from typing import Any, Literal
 RESPONSES = ("seconds", "joules", "usd")
 """What may be fitted: time, energy or price of a request."""
 
+NEIGHBOURS = 2
+"""Steps on either side that a step is denoised with."""
+
 Statistic = Literal["median", "minimum"]
 
 
@@ -105,7 +108,8 @@ def denoised(step_trials: Iterable[Iterable[float]]) -> float:
     """The runtime without contention, from trials of one request that were timed step by step.
 
     The paper takes the minimum over trials of the whole request. Contention comes and goes within a request, so where
-    the steps are known the minimum is taken of each and summed: the same estimate from fewer trials.
+    the steps are known each is replaced by the fastest of its own trials and, among generated tokens, of the
+    :data:`NEIGHBOURS` on either side, whose cost differs by one token of context: the same estimate from fewer trials.
 
     Args:
         step_trials: for each trial, seconds of its steps: the prefill, then every generated token.
@@ -116,7 +120,9 @@ def denoised(step_trials: Iterable[Iterable[float]]) -> float:
     trials = [tuple(trial) for trial in step_trials]
     if not trials or not trials[0] or len({len(trial) for trial in trials}) != 1:
         raise IdealizedError("denoising needs trials of one request, all with the same steps")
-    return math.fsum(min(step) for step in zip(*trials, strict=True))
+    prefill, *steps = (min(step) for step in zip(*trials, strict=True))
+    near = (steps[max(0, i - NEIGHBOURS) : i + NEIGHBOURS + 1] for i in range(len(steps)))
+    return prefill + math.fsum(min(window) for window in near)
 
 
 def software_efficiency(ideal_s: float, measured_s: float) -> float:
