@@ -211,10 +211,12 @@ TINY = DecoderSize(
 @pytest.mark.usefixtures("own_locks")
 def test_a_live_model_is_timed_and_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SIZES, "tiny", TINY)
+    monkeypatch.setattr(live_requests, "MOST_TRIALS", 2)
+    monkeypatch.setattr(live_requests, "_wait_until_quiet", lambda session, longest_s: None)
     live = build("tiny", "float32", choose_unit("cpu"))
     store = Store(tmp_path)
     requests = ((1, 1, 1), (4, 3, 2))
-    run_id, records = measure_into(store, live, requests, trials=2, budget_s=1.0)
+    run_id, records = measure_into(store, live, requests, trials=2, budget_s=60.0)
     assert store.run(run_id).state == "finished"
     assert [(r.prompt_tokens, r.output_tokens, r.batch) for r in records] == list(requests)
     for record in records:

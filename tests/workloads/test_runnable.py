@@ -10,9 +10,9 @@ import torch
 from ridgeline.analytical.architectures import architecture_from_config
 from ridgeline.kernels.registry import get_implementation, load
 from ridgeline.workloads.runnable import decoder as decoder_module
-from ridgeline.workloads.runnable.decoder import PRECISIONS, Decoder, generate
+from ridgeline.workloads.runnable.decoder import Decoder, generate
 from ridgeline.workloads.runnable.recomputed import TOLERANCES, recomputed_logits, relative_error
-from ridgeline.workloads.runnable.sizes import SIZES, DecoderSize, RunnableError, find_size
+from ridgeline.workloads.runnable.sizes import PRECISIONS, SIZES, DecoderSize, RunnableError, find_size
 
 TINY = DecoderSize(
     name="tiny", layers=2, hidden=64, q_heads=4, kv_heads=2, ffn=96, vocabulary=97, tied=False, source="a test"

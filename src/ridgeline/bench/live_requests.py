@@ -89,13 +89,16 @@ def build(name: str, precision: str, unit: Unit) -> LiveModel:
     Raises:
         RunnableError: for an unknown model or precision, or logits that are wrong.
     """
-    from ridgeline.kernels.registry import load
+    from ridgeline.workloads.runnable.sizes import RunnableError, check_precision, find_size
+
+    size = find_size(name)
+    check_precision(precision)
+    from ridgeline.kernels.registry import load  # this one and the next take seconds
     from ridgeline.workloads.runnable.decoder import Decoder
     from ridgeline.workloads.runnable.recomputed import TOLERANCES, relative_error
-    from ridgeline.workloads.runnable.sizes import RunnableError, find_size
 
     load()
-    decoder = Decoder(find_size(name), precision, unit.threads)
+    decoder = Decoder(size, precision, unit.threads)
     error = relative_error(decoder)
     if not error <= TOLERANCES[precision]:
         raise RunnableError(f"{name} {precision}: logits are off by {error:.2g}, tolerance {TOLERANCES[precision]:g}")

@@ -10,10 +10,8 @@ import torch
 
 from ridgeline.analytical.operators import Attention, Gemm, WeightOnlyGemm
 from ridgeline.kernels.registry import Context, Run, get_implementation, get_operator
-from ridgeline.workloads.runnable.sizes import DecoderSize, RunnableError
+from ridgeline.workloads.runnable.sizes import DecoderSize, RunnableError, check_precision
 
-PRECISIONS = ("float32", "int8")
-"""Stored precision of the weights that are multiplied; norms, attention and embeddings are float32 in both."""
 INT8_OPERANDS = "bfloat16"
 """What activations are rounded to in a product with int8 weights: torch has a vector kernel for this one only."""
 
@@ -87,7 +85,7 @@ class Decoder:
 
     Args:
         size: its dimensions.
-        precision: of :data:`PRECISIONS`.
+        precision: of :data:`~ridgeline.workloads.runnable.sizes.PRECISIONS`.
         threads: that its kernels may use.
         seed: of its weights.
 
@@ -96,8 +94,7 @@ class Decoder:
     """
 
     def __init__(self, size: DecoderSize, precision: str, threads: int, seed: int = 0) -> None:
-        if precision not in PRECISIONS:
-            raise RunnableError(f"precision {precision!r}: a runnable decoder has {' or '.join(PRECISIONS)} weights")
+        check_precision(precision)
         if precision == "int8" and (size.hidden % 16 or size.ffn % 16):
             raise RunnableError(f"{size.name}: int8 needs hidden and ffn divisible by 16")
         self.size, self.precision, self.threads = size, precision, threads

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+PRECISIONS = ("float32", "int8")
+"""Stored precision of the weights that are multiplied; norms, attention and embeddings are float32 in both."""
+
+
 class RunnableError(ValueError):
     """A model that cannot be run as asked. One line: what is wrong, what there is."""
 
@@ -101,3 +105,13 @@ def find_size(name: str) -> DecoderSize:
         return SIZES[name]
     except KeyError:
         raise RunnableError(f"no runnable model {name!r}: one of {', '.join(SIZES)}") from None
+
+
+def check_precision(precision: str) -> None:
+    """Refuse a precision that no runnable decoder has.
+
+    Raises:
+        RunnableError: naming those there are.
+    """
+    if precision not in PRECISIONS:
+        raise RunnableError(f"precision {precision!r}: a runnable decoder has {' or '.join(PRECISIONS)} weights")
