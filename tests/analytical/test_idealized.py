@@ -24,6 +24,7 @@ from ridgeline.analytical.idealized import (
     software_efficiency,
     usd_per_request,
 )
+from ridgeline.analytical.idealized.points import relative_noise
 
 Truth = Callable[[float, float, float], float]
 EIGHT = ((1, 1), (8, 1), (32, 1), (128, 1), (512, 1), (1024, 1), (1, 64), (1024, 64))
@@ -180,6 +181,18 @@ def test_contention_is_removed_by_the_minimum() -> None:
     assert denoised([(1.0, 2.0, 4.0, 4.0, 4.0, 4.0)]) == 1.0 + 2.0 + 2.0 + 2.0 + 4.0 + 4.0
     with pytest.raises(IdealizedError, match="same steps"):
         denoised([(1.0, 2.0), (1.0,)])
+
+
+def test_trials_tell_the_noise() -> None:
+    for noise in (0.002, 0.02):
+        points = measured(summed, EIGHT, noise, trials=5)
+        assert fit_runtime(points, leave_out=False).noise == pytest.approx(noise * math.sqrt(math.pi / 2 / 5), rel=0.4)
+    random = np.random.default_rng(1)
+    requests = [(p, o) for p in (1, 8, 64, 512) for o in (1, 2, 8, 32)]
+    delayed = [Point(p, o, 1, tuple(1.0 + 0.1 * random.exponential(size=4))) for p, o in requests]
+    above = math.sqrt(np.mean([(min(point.trials) - 1.0) ** 2 for point in delayed]))
+    assert relative_noise(delayed, "minimum") == pytest.approx(above, rel=0.6)
+    assert relative_noise(measured(summed, EIGHT), "median") is None
 
 
 def test_a_known_overhead_is_apart() -> None:

@@ -14,7 +14,6 @@ No constant is negative. For a given knee and sharpness the rest is linear: non-
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,10 +61,6 @@ class Columns:
     def contexts(self) -> Column:
         """Sum over the decode steps of the tokens each attends to, over all sequences."""
         return self.b * ((self.o - 1.0) * self.p + self.o * (self.o - 1.0) / 2.0)
-
-    def take(self, keep: NDArray[np.bool_]) -> Columns:
-        """Those of ``keep``."""
-        return Columns(self.p[keep], self.o[keep], self.b[keep])
 
 
 @dataclass(frozen=True)
@@ -230,18 +225,3 @@ def _non_negative(design: Column, values: Column) -> Column:
 
 def _first(scored: tuple[float, Shape]) -> float:
     return scored[0]
-
-
-def relative_noise(trials: list[tuple[float, ...]], assumed: float) -> float:
-    """Relative standard deviation of the median of a point's trials, from their spread over all points.
-
-    ``assumed`` where fewer than three degrees of freedom tell it. The median of three and more normal trials varies
-    by up to sqrt(pi / 2) more than their mean.
-    """
-    repeated = [np.log(values) for values in trials if len(values) > 1]
-    degrees = sum(len(logs) - 1 for logs in repeated)
-    if degrees < 3:
-        return assumed
-    squares = sum(float(np.sum((logs - logs.mean()) ** 2)) for logs in repeated)
-    count = float(np.mean([len(values) for values in trials]))
-    return max(math.sqrt(squares / degrees / count * (math.pi / 2.0 if count >= 3.0 else 1.0)), 1e-4)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
-from ridgeline.analytical.idealized.design import Column, Columns, Solution, best, identified, relative_noise
-from ridgeline.analytical.idealized.points import RESPONSES, IdealizedError, Point, Statistic
+from ridgeline.analytical.idealized.design import Column, Columns, Solution, best, identified
+from ridgeline.analytical.idealized.points import RESPONSES, IdealizedError, Point, Statistic, relative_noise
 
 ASSUMED_NOISE = 0.01
 """Relative noise of points without repeated trials. Left-out points cannot tell it from the deviation of the prefill;
@@ -213,14 +213,13 @@ def fit_runtime(
         raise IdealizedError(f"response {response!r}: one of {', '.join(RESPONSES)}")
     ordered = tuple(sorted(points, key=lambda q: (q.b, q.p, q.o)))
     _check(ordered, statistic, overhead)
-    known = relative_noise([q.trials for q in ordered], ASSUMED_NOISE) if noise is None else noise
+    told = relative_noise(ordered, statistic) if noise is None else noise
+    known = ASSUMED_NOISE if told is None else told
     fitted = _fit(ordered, response, statistic, overhead, known)
     if not leave_out:
         return fitted
     left_out = tuple(_leave_out(ordered, index, fitted) for index in range(len(ordered)))
-    return IdealizedRuntime(
-        response, statistic, overhead, ordered, fitted.solution, known, fitted.knots, left_out
-    )  # fmt: skip
+    return replace(fitted, left_out=left_out)
 
 
 def _check(points: Sequence[Point], statistic: Statistic, overhead: float) -> None:
@@ -253,9 +252,7 @@ def _fit(
 ) -> IdealizedRuntime:
     x = Columns.of(*_axes(points))
     solution = best(x, _values(points, statistic) - overhead, noise)
-    return IdealizedRuntime(
-        response, statistic, overhead, tuple(points), solution, noise, _knots(solution)
-    )  # fmt: skip
+    return IdealizedRuntime(response, statistic, overhead, tuple(points), solution, noise, _knots(solution))
 
 
 def _knots(solution: Solution) -> Column:

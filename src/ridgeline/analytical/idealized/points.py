@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,10 @@ RESPONSES = ("seconds", "joules", "usd")
 
 NEIGHBOURS = 2
 """Steps on either side that a step is denoised with."""
+
+FEWEST_DEGREES = 3
+"""Degrees of freedom from which trials tell the noise."""
+LEAST_NOISE = 1e-4
 
 Statistic = Literal["median", "minimum"]
 
@@ -48,6 +52,36 @@ class Point:
         if statistic == "minimum":
             return denoised(self.steps) if self.steps else min(self.trials)
         return statistics.median(self.trials)
+
+    def minima_without_one(self) -> list[float]:
+        """The minimum without each of the trials, of which there are several."""
+        if self.steps:
+            return [denoised(self.steps[:k] + self.steps[k + 1 :]) for k in range(len(self.steps))]
+        return [min(self.trials[:k] + self.trials[k + 1 :]) for k in range(len(self.trials))]
+
+
+def relative_noise(points: Sequence[Point], statistic: Statistic) -> float | None:
+    """Relative standard deviation of the points' values, from their trials; ``None`` where too few tell it.
+
+    Of medians: the pooled spread of the trials over the root of their number; the median of three and more varies by
+    up to sqrt(pi / 2) more than the mean. Of minima: by how much a value rises without its best trial, root mean square
+    over the points; where delays are exponential, that is how far the minimum lies above its floor.
+    """
+    repeated = [point for point in points if len(point.trials) > 1]
+    if statistic == "minimum":
+        rises = [max(math.log(v / q.value("minimum")) for v in q.minima_without_one()) for q in repeated]
+        squares, degrees, count = math.fsum(r * r for r in rises), len(rises), 1.0
+    else:
+        squares, degrees = 0.0, 0
+        for point in repeated:
+            logs = [math.log(t) for t in point.trials]
+            squares += math.fsum((x - statistics.fmean(logs)) ** 2 for x in logs)
+            degrees += len(logs) - 1
+        count = statistics.fmean(len(point.trials) for point in points)
+    if degrees < FEWEST_DEGREES:
+        return None
+    factor = math.pi / 2.0 if count >= 3.0 else 1.0
+    return max(math.sqrt(squares / degrees / count * factor), LEAST_NOISE)
 
 
 def points_from_rows(rows: Iterable[Mapping[str, Any]], response: str, origin: str) -> tuple[Point, ...]:
@@ -120,7 +154,8 @@ def denoised(step_trials: Iterable[Iterable[float]]) -> float:
     trials = [tuple(trial) for trial in step_trials]
     if not trials or not trials[0] or len({len(trial) for trial in trials}) != 1:
         raise IdealizedError("denoising needs trials of one request, all with the same steps")
-    prefill, *steps = (min(step) for step in zip(*trials, strict=True))
+    fastest: list[float] = [min(step) for step in zip(*trials, strict=True)]
+    prefill, steps = fastest[0], fastest[1:]
     near = (steps[max(0, i - NEIGHBOURS) : i + NEIGHBOURS + 1] for i in range(len(steps)))
     return prefill + math.fsum(min(window) for window in near)
 

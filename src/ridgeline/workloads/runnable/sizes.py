@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 PRECISIONS = ("float32", "int8")
 """Stored precision of the weights that are multiplied; norms, attention and embeddings are float32 in both."""
 
