@@ -116,6 +116,7 @@ def measure(
 ) -> dict[Request, list[Trial]]:
     """Every request in ``trials`` rounds, shuffled in each, so that drift falls on all alike; every trial is its own run.
 
+    A request that is listed twice is run twice in a round.
     Rounds follow, up to :data:`MOST_TRIALS`, of those requests whose trials do not agree yet (:func:`agree`). A trial
     that others shaped stays, marked, and its request is run again behind the rest of its round. After one, the next
     waits until the machine is quiet. All this ends with the budget; the first rounds are finished for as long again,
@@ -210,7 +211,7 @@ def measure_into(
     """Measure, and store the records as a run.
 
     Returns:
-        id of the run, and its records in the order of ``requests``.
+        id of the run, and the records of the different requests in their order.
 
     Raises:
         StoreError: where the store cannot be written.
@@ -223,7 +224,7 @@ def measure_into(
         run_id=run_id,
         suite=f"model {live.decoder.size.name} {live.decoder.precision}",
         plan_digest=run_id,  # a live run is not continued: its points belong to one stretch of time
-        planned=len(requests),
+        planned=len(set(requests)),
         created_at=started_at,
         device=unit.device.id,
         device_name=unit.device.name,
@@ -231,7 +232,7 @@ def measure_into(
     )
     with store.create(manifest, unit.device) as writer:
         found = measure(live, requests, trials=trials, budget_s=budget_s, report=report)
-        records = [record(live, run_id, request, found[request], started_at) for request in requests]
+        records = [record(live, run_id, request, ran, started_at) for request, ran in found.items()]
         for item in records:
             writer.append(item)
         writer.finish()

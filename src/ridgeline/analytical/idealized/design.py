@@ -158,7 +158,7 @@ class Solution:
         information = np.linalg.pinv(design.T @ design, hermitian=True)
         of_constants = np.einsum("ij,jk,ik->i", unknown, information, unknown)
         of_deviation = (DEVIATION * self.trend(x)) ** 2 - np.sum(weights**2, axis=0)
-        return np.sqrt(np.maximum(of_deviation, 0.0) + np.maximum(of_constants, 0.0))
+        return np.asarray(np.sqrt(np.maximum(of_deviation, 0.0) + np.maximum(of_constants, 0.0)))
 
 
 def identified(x: Columns) -> Shape:
@@ -179,7 +179,7 @@ def solve(shape: Shape, x: Columns, values: Column, noise: float) -> Solution:
     k = shape.trend_design(x).shape[1]
     scale = DEVIATION * (design[:, :k] @ constants[:k])
     covariance = np.diag((noise * values) ** 2) + np.outer(scale, scale) * correlation(x, x)
-    lower = np.linalg.cholesky(covariance)
+    lower = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
     white = solve_triangular(lower, np.column_stack((design, values)), lower=True)
     constants = _non_negative(white[:, :-1], white[:, -1])
     residual = white[:, -1] - white[:, :-1] @ constants
