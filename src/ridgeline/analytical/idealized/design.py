@@ -147,8 +147,8 @@ class Solution:
         return np.asarray(weights.T @ self.residual)
 
     def standard_deviation(self, x: Columns) -> Column:
-        """Of the response at ``x``, without noise, by universal kriging (Cressie, Statistics for Spatial Data, 1993,
-        section 3.4)."""
+        """Of the response at ``x``, without noise, by universal kriging (Cressie, "Statistics for Spatial Data",
+        1993)."""
         active = self.constants > 0.0
         if not active.any():
             active = np.ones_like(active)
