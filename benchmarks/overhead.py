@@ -44,10 +44,15 @@ class Samples:
     """Seconds per call of each sample, in order."""
     calls: int
     """Calls of one sample."""
+    stopped_s: float | None = None
+    """Seconds after which the tool stopped by our very rule. Ours only: cut into blocks anew, samples that end where the
+    rule was just satisfied may miss it by one."""
 
 
 def seconds_to_target(samples: Samples) -> float | None:
     """When our rule, asked after each block of a tool's samples, would have stopped; ``None`` where it never would."""
+    if samples.stopped_s is not None:
+        return samples.stopped_s
     rule = StopWhenNarrow(TARGET)
     blocks: list[list[float]] = []
     block: list[float] = []
@@ -81,7 +86,7 @@ def run_tool(tool: str, kernel: str, seconds: float) -> Samples:
 
 
 def ridgeline_samples(kernel: str, seconds: float) -> Samples:
-    """Ours, with what lies between its blocks counted as time before the target."""
+    """Ours, from its call to its return: warm-up, what lies between blocks and blocks left out included."""
     import overhead_kernels
 
     import ridgeline
@@ -90,9 +95,7 @@ def ridgeline_samples(kernel: str, seconds: float) -> Samples:
     began = time.monotonic()
     measured = ridgeline.measure(function, budget_s=seconds, target_relative=TARGET, threads=1)
     took = time.monotonic() - began
-    out = {left.block for left in measured.left_out}
-    values = [s for i, block in enumerate(measured.samples_s) if i not in out for s in block]
-    return Samples(max(0.0, took - sum(values) * measured.calls_per_sample), values, measured.calls_per_sample)
+    return Samples(0.0, (), measured.calls_per_sample, None if measured.unstable_reason else took)
 
 
 def torch_samples(kernel: str, seconds: float) -> Samples:
@@ -203,8 +206,16 @@ def main() -> int:
         tool, kernel, seconds = asked.one
         # numpy floats and tuples of the tools as plain JSON
         found = TOOLS[tool](kernel, float(seconds))
+        values = list(map(float, found.values_s))
         print(
-            json.dumps({"before_s": found.before_s, "values_s": list(map(float, found.values_s)), "calls": found.calls})
+            json.dumps(
+                {
+                    "before_s": found.before_s,
+                    "values_s": values,
+                    "calls": found.calls,
+                    "stopped_s": found.stopped_s,
+                }
+            )
         )
         return 0
     from overhead_kernels import KERNELS

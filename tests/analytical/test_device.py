@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ridgeline.analytical.catalogue import DeviceError, catalogue, device_from_dict, load_device
+from ridgeline.analytical.catalogue import DeviceError, device_from_dict, load_device
 from ridgeline.analytical.cores import cores, find_core, physical_ceilings
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.roofline import bound
@@ -74,6 +74,7 @@ def toy() -> Device:
         ({"rates": [rate("vector", "float32", 1.0, low_per_s=2.0)]}, "0 < low <= value <= high"),
         ({"rates": [{**rate("vector", "float32", 1.0), "unit": "tensor"}]}, "unknown unit 'tensor'"),
         ({"rates": [rate("vector", "float32", 1.0, sparsity="sparse")]}, "dense or 2:4"),
+        ({"rates": [{**rate("vector", "float32", 1.0), "a": "float99"}]}, "unknown precision 'float99'"),
         ({"bandwidths": [bandwidth("L9", 1.0)]}, "not a memory level"),
         ({"memory": []}, "at least one memory level"),
         ({"power": [{"tdp_w": 300.0, "kind": "datasheet"}]}, "power.0.source"),
@@ -106,15 +107,30 @@ def test_a_device_survives_the_way_through_plain_values(toy: Device) -> None:
     assert device_from_dict(toy.to_dict(), "again") == toy
 
 
-def test_shipped_devices_are_sourced_dense_and_plausible() -> None:
-    devices = catalogue()
-    assert devices
-    for device in devices.values():
-        assert all(r.source.title and r.sparsity == "dense" for r in device.rates)
-        wide, narrow = device.rate(fma_key("float32", "vector")), device.rate(fma_key("bfloat16"))
-        assert wide is not None
-        assert narrow is not None
-        assert narrow.value_per_s > 2 * wide.value_per_s
+def test_a_peak_is_that_of_the_precision_and_never_of_another(toy: Device) -> None:
+    found = {precision: toy.peak(precision) for precision in ("float32", "bfloat16", "float16", "int8")}
+    assert {p: r and (r.unit, r.value_per_s) for p, r in found.items()} == {
+        "float32": ("vector", 100.0),
+        "bfloat16": ("matrix", 400.0),
+        "float16": None,
+        "int8": ("vector", 800.0),
+    }
+    assert toy.peak("int8", "matrix") is None
+    half = device_from_dict(
+        description(
+            rates=[
+                rate("matrix", "float16", 500.0),
+                rate("matrix", "float16", 900.0, accumulator="float16"),
+                rate("matrix", "float16", 990.0, sparsity="2:4"),
+            ],
+            bandwidths=[],
+        ),
+        "t",
+    )
+    peak = half.peak("float16")
+    assert peak is not None
+    assert peak.value_per_s == 500.0
+    assert [r.label for r in half.rates] == ["matrix float16", "matrix float16 into float16", "matrix float16 2:4"]
 
 
 def test_rate_is_the_fastest_unit_that_computes_without_loss(toy: Device) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from brute_force import counted_flop, counts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,21 +28,9 @@ from ridgeline.analytical.operators import (
     weight_only_gemm_work,
 )
 from ridgeline.analytical.problem import Problem, ProblemError, problem_classes
-from ridgeline.analytical.work import RateKey, Work, fma_key
+from ridgeline.analytical.work import SPECIAL, fma_key
 
 sizes = st.integers(1, 4096)
-SPECIAL = RateKey("special", "float32", "float32", "float32")
-
-
-def counts(work: Work) -> dict[str, Any]:
-    """All figures of a Work under flat names."""
-    return {
-        **{f"operations {key.unit} {key.label}": value for key, value in work.operations.items()},
-        **{f"read {stream}": value for stream, value in work.read_bytes.items()},
-        **{f"written {stream}": value for stream, value in work.written_bytes.items()},
-        "flop": work.flop,
-        "bytes": work.bytes,
-    }
 
 
 # Brute force
@@ -163,15 +152,6 @@ def test_fma_work_by_brute_force(precision: str, unit: str) -> None:
 
 
 # torch's counter
-
-
-def counted_flop(function: Any) -> int:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    with counter:
-        function()
-    return counter.get_total_flops()
 
 
 @pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (17, 33, 65), (128, 64, 256)])

@@ -89,6 +89,9 @@ def test_holds(wide: str, narrow: str) -> None:
         ("float32", "int32"),
         ("float64", "int64"),
         ("float8_e4m3fn", "float8_e5m2"),
+        ("float8_e4m3fn", "float8_e4m3fnuz"),  # 2 ** -10
+        ("float8_e4m3fnuz", "float8_e4m3fn"),  # 448
+        ("float8_e5m2", "float8_e5m2fnuz"),  # 2 ** -17
         ("float8_e4m3fn", "int8"),
         ("int8", "uint8"),
         ("uint8", "int8"),
@@ -105,7 +108,8 @@ def test_holding_agrees_with_torch_on_every_value_of_8_and_16_bits() -> None:
     """Exhaustive: cast all bit patterns of the narrow format to the wide one and back, compare in float64."""
     import torch
 
-    names = ("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int8", "uint8", "int16")
+    eights = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
+    names = ("float32", "float16", "bfloat16", *eights, "int8", "uint8", "int16")
     for wide, narrow in itertools.permutations(names, 2):
         if narrow == "float32" or (wide.startswith(("int", "uint")) and not narrow.startswith(("int", "uint"))):
             continue

@@ -93,6 +93,14 @@ def test_parity_is_llm_viewers_own_table() -> None:
     assert any(note.startswith("flash loses GQA") for note in document["notes"])
 
 
+def test_parity_knows_its_own_names_and_ours() -> None:
+    ours, theirs, alias = (
+        table("llama-2-7b", "--device", name, "--parity", "llm-viewer")["phases"]
+        for name in ("nvidia-h100-sxm5-80gb", "nvidia_H100_SXM", "nvidia-h100-sxm")
+    )
+    assert ours == theirs == alias
+
+
 def test_people_get_a_table() -> None:
     done = CliRunner().invoke(cli.app, ["model", "table", "gpt2", *H100, "--phase", "decode"])
     assert done.exit_code == 0
@@ -119,7 +127,7 @@ def test_people_get_a_table() -> None:
         (("llama-3-70b", *H100), "llama-3-70b does not fit: needs 142.2 GB, nvidia-h100-sxm5-80gb has 80.0 GB; --tp 2"),
         (
             ("llama-3-8b", "--device", "nvidia-a100-sxm4-80gb", "--weights", "int4", "--activations", "float8_e4m3fn"),
-            "nvidia-a100-sxm4-80gb has no matrix float8_e4m3fn rate",
+            "nothing is substituted: choose --activations that it has",
         ),
     ],
 )
@@ -142,5 +150,6 @@ def test_the_list_of_models() -> None:
     assert len(rows) >= 30
     llama = rows["llama-3-8b"]
     assert (llama["parameters"], llama["attention"], llama["layers"]) == (8030261248, "GQA", 32)
+    assert (llama["experts"], rows["mixtral-8x7b"]["experts"]) == (None, 8)
     assert rows["mixtral-8x7b"]["active_parameters"] < rows["mixtral-8x7b"]["parameters"] / 3
     assert CliRunner().invoke(cli.app, ["list", "models"]).exit_code == 0

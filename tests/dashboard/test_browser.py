@@ -144,7 +144,7 @@ def test_runs_page(served: tuple[str, subprocess.Popen[str]], page: Page) -> Non
 
 def test_every_page_is_reached_from_the_menu(served: tuple[str, subprocess.Popen[str]], page: Page) -> None:
     visit(page, served[0], "Overview")
-    for title in ("Roofline", "Kernel detail", "Comparisons", "Runs"):
+    for title in ("Roofline", "Kernel detail", "Comparisons", "Models", "Hardware", "Runs"):
         page.get_by_test_id("stSidebarNav").get_by_role("link", name=title).click()
         expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=SLOW_MS)
     page.get_by_test_id("stSidebarNav").get_by_role("link", name="Overview").click()
@@ -191,6 +191,28 @@ def test_deep_link_filters_and_a_change_is_written_back(served: tuple[str, subpr
         "document.querySelector('.js-plotly-plot')._fullData.filter(t => t.meta === 'case').length === 1",
         timeout=SLOW_MS,
     )
+
+
+def test_a_step_of_a_model_is_drawn_and_its_device_is_a_link_away(
+    served: tuple[str, subprocess.Popen[str]], page: Page
+) -> None:
+    devices = "devices=nvidia-h100-sxm5-80gb&devices=nvidia-l40s"
+    visit(page, f"{served[0]}/models?model=qwen3-8b&phase=decode&{devices}", "Models")
+    page.wait_for_selector(".js-plotly-plot .barlayer .trace", state="attached", timeout=SLOW_MS)
+    totals = page.evaluate(
+        "(() => { const t = document.querySelector('.js-plotly-plot')._fullData;"
+        " return [0, 1].map(i => t.reduce((sum, bar) => sum + bar.x[i], 0)); })()"
+    )
+    # A decode step of one sequence reads the weights: the ratio is that of the bandwidths, 3352 over 864 GB/s.
+    assert totals[1] / totals[0] == pytest.approx(3352 / 864, rel=0.02)
+    with page.expect_download() as caught:
+        page.get_by_role("button", name="Data (CSV)").click()
+    rows = list(csv.DictReader(caught.value.path().open()))
+    assert {row["device"] for row in rows} == {"NVIDIA H100 SXM5 80 GB", "NVIDIA L40S 48 GB"}
+    assert sum(float(row["seconds"]) for row in rows) == pytest.approx(sum(totals))
+    visit(page, f"{served[0]}/hardware?device=nvidia-l40s", "Hardware")
+    assert chart(page, "[gd._fullLayout.xaxis.type, gd._fullLayout.yaxis.type]") == ["log", "log"]
+    expect(page.get_by_text("96 MB of L2").first).to_be_visible(timeout=SLOW_MS)
 
 
 def test_preset_leads_to_the_kernel(served: tuple[str, subprocess.Popen[str]], page: Page) -> None:

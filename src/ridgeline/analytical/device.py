@@ -123,6 +123,21 @@ class Device:
         """The largest, outermost level."""
         return self.memory[-1]
 
+    @property
+    def tdp_w(self) -> float | None:
+        """The highest sustained power that the vendor states; of what it covers, :attr:`power` tells the scope."""
+        return next((power.tdp_w for power in self.power if power.tdp_w is not None), None)
+
+    @property
+    def idle_w(self) -> float | None:
+        """Power without work, where somebody published or measured it."""
+        return next((power.idle_w for power in self.power if power.idle_w is not None), None)
+
+    @property
+    def sustained_w(self) -> float | None:
+        """Mean power under a compute-bound kernel, where somebody published or measured it."""
+        return next((power.sustained_w for power in self.power if power.sustained_w is not None), None)
+
     def level_for(self, working_set_bytes: float, cache: str, threads: int) -> MemoryLevel:
         """The level whose roof applies: main memory when the cache is cold, else the smallest that holds the set."""
         if cache == "cold":

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ridgeline.analytical.architectures.architecture import Architecture
-from ridgeline.analytical.architectures.parts import Attention, Experts, LatentAttention, Mlp
+from ridgeline.analytical.architectures.mixers import Attention, LatentAttention
+from ridgeline.analytical.architectures.parts import Experts, Mlp
 from ridgeline.analytical.quantities import UnknownPrecisionError, bits
 
 

@@ -17,21 +17,16 @@ from typing import Any
 import numpy as np
 
 from ridgeline.analytical.architectures.architecture import Architecture
-from ridgeline.analytical.architectures.parts import (
+from ridgeline.analytical.architectures.mixers import (
     Attention,
-    Block,
-    Embedding,
-    Experts,
     GatedDelta,
     LatentAttention,
-    Linear,
-    Mlp,
-    Part,
     Recurrent,
     SelectiveScan,
-    Stack,
     StateSpaceDuality,
 )
+from ridgeline.analytical.architectures.parts import Embedding, Experts, Linear, Mlp
+from ridgeline.analytical.architectures.stack import Block, Part, Stack
 from ridgeline.analytical.architectures.tensors import Weights, weights_of
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import BFLOAT16, ONE_DEVICE, Layout, Precisions

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from ridgeline.analytical.ceilings import Source
+from ridgeline.analytical.ceilings import Ceiling, Source
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.work import SPECIAL, RateKey
 
@@ -158,7 +158,8 @@ def _source(device: Device) -> Iterator[str]:
 
 
 def _sources(device: Device) -> Iterator[tuple[str, Source]]:
-    for ceiling in (*device.rates, *device.bandwidths):
+    ceilings: tuple[Ceiling, ...] = (*device.rates, *device.bandwidths)
+    for ceiling in ceilings:
         yield ceiling.label, ceiling.source
     for link in device.links:
         yield link.name, link.source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
@@ -69,6 +70,10 @@ class Problem:
                 raise ProblemError(f.name, f"must be a whole number, not {value!r}")
             if declared == "int" and value <= 0:
                 raise ProblemError(f.name, f"must be at least 1, not {value}")
+            if declared == "float":
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                    raise ProblemError(f.name, f"must be a finite number, not {value!r}")
+                object.__setattr__(self, f.name, float(value))  # 1 and 1.0 are the same problem: one digest
             if declared == "bool" and not isinstance(value, bool):
                 raise ProblemError(f.name, f"must be true or false, not {value!r}")
             if declared == "str" and not isinstance(value, str):

@@ -55,6 +55,12 @@ _FLOAT_SHAPE: Mapping[str, tuple[int, int]] = {
     "float8_e8m0fnu": (1, 8),
     "float4_e2m1fn": (2, 2),
 }
+_NOT_HELD = {
+    ("float8_e4m3fnuz", "float8_e4m3fn"),  # 448
+    ("float8_e4m3fn", "float8_e4m3fnuz"),  # 2 ** -10
+    ("float8_e5m2", "float8_e5m2fnuz"),  # 2 ** -17
+}
+"""Pairs of one shape whose exponents are biased by one more in the fnuz format (wide, narrow), and a value that is lost."""
 _INTEGER_BITS: Mapping[str, int] = {
     "int64": 64,
     "int32": 32,
@@ -107,8 +113,8 @@ def holds_exactly(wide: str, narrow: str) -> bool:
     if narrow in _FLOAT_SHAPE:
         if wide not in _FLOAT_SHAPE:
             return False
-        if bits(wide) == bits(narrow) and wide.endswith("fnuz") != narrow.endswith("fnuz"):
-            return False  # their exponents are one apart: 448 and 2 ** -10 are each in only one of the e4m3 formats
+        if (wide, narrow) in _NOT_HELD:
+            return False
         return all(w >= n for w, n in zip(_FLOAT_SHAPE[wide], _FLOAT_SHAPE[narrow], strict=True))
     if narrow in _INTEGER_BITS:
         if wide in _INTEGER_BITS:

@@ -20,7 +20,10 @@ STREAMS = ("weights", "activations", "kv", "index", "scales", "scratch")
 
 @dataclass(frozen=True, order=True)
 class RateKey:
-    """Which arithmetic rate: the unit, the precisions of operands and accumulator, dense or structured sparse."""
+    """Which arithmetic rate: the unit, the precisions of operands and accumulator, dense or structured sparse.
+
+    Operations under ``2:4`` count the half that is skipped too, as data sheets state such rates.
+    """
 
     unit: str
     a: str
@@ -103,6 +106,24 @@ class Work:
             new = tf32 if (key.unit, key.a, key.b) == ("matrix", "float32", "float32") else key
             operations[new] = operations.get(new, 0.0) + count
         return dataclasses.replace(self, operations=operations)
+
+    def total(self, launches: Any = 1) -> Work:
+        """The rows of a work of columns added up, done in ``launches`` launches: ragged sequences of one batch.
+
+        Every stream adds up, so give it works whose rows share no bytes (attention, not a product with weights).
+        """
+        import numpy as np
+
+        def summed(counts: Mapping[Any, Any]) -> dict[Any, Any]:
+            return {key: np.sum(n) for key, n in counts.items()}
+
+        return Work(
+            summed(self.operations),
+            summed(self.read_bytes),
+            summed(self.written_bytes),
+            launches,
+            np.sum(self.link_bytes),
+        )
 
     def __mul__(self, count: Any) -> Work:
         """This work done ``count`` times: a number, or a column of the counts' length."""

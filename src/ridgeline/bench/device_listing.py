@@ -60,7 +60,7 @@ def _row(device: Device, origin: str, here: bool) -> dict[str, Any]:
         "int8_per_s": rates["int8"] and rates["int8"].value_per_s,
         "link": link and link.name,
         "link_per_direction_bytes_per_s": link and link.per_direction_bytes_per_s,
-        "tdp_w": limits[0].tdp_w if limits else None,
+        "tdp_w": device.tdp_w,
         "power_scope": limits[0].scope if limits else None,
         "rent_low_usd_per_hour": min((price.low_usd for price in rents), default=None),
         "rent_high_usd_per_hour": max((price.high_usd for price in rents), default=None),

@@ -74,11 +74,10 @@ def _devices(store: Path | None, with_folders: Sequence[Path]) -> Rows:
 def _models(store: Path | None, with_folders: Sequence[Path]) -> Rows:
     from ridgeline.analytical.architectures import builtin_models
 
-    rows = []
-    for model in builtin_models().values():
-        summary = {key: "-" if value is None else value for key, value in model.architecture.summary().items()}
-        rows.append({**summary, "source": model.source})
-    return rows
+    return [
+        {**model.architecture.summary(), "source": model.source, "checked": model.checked}
+        for model in builtin_models().values()
+    ]
 
 
 def _suites(store: Path | None, with_folders: Sequence[Path]) -> Rows:
@@ -138,6 +137,8 @@ def _table(rows: Rows) -> Table:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, list):
         return ", ".join(value)
     if isinstance(value, bool):

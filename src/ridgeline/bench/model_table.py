@@ -19,6 +19,7 @@ from ridgeline.analytical.architectures.step import OperationTime, operation_tim
 from ridgeline.analytical.catalogue import find_device
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, LayoutError, Precisions
+from ridgeline.analytical.limits import LimitError
 from ridgeline.analytical.memory import fit, largest_batch, memory
 from ridgeline.analytical.phases import Phase
 from ridgeline.bench.model_table_command import PHASES
@@ -198,7 +199,12 @@ def _phase_table(
     precisions: Precisions,
     layout: Layout,
 ) -> dict[str, Any]:
-    timed = operation_times(operations(architecture, phase, precisions, layout), device, overlap=request.overlap)
+    listed = operations(architecture, phase, precisions, layout)
+    try:
+        timed = operation_times(listed, device, overlap=request.overlap)
+    except LimitError as error:
+        lacks = str(error).partition(";")[0]
+        raise TableError(f"{lacks}; nothing is substituted: choose --activations that it has") from None
     everything = sum(float(each.total_s) for each in timed)
     kept = [each for each in timed if not each.operation.fusible]
     launches = sum(float(each.operation.work.launches) * each.operation.count for each in kept)
@@ -249,7 +255,8 @@ def _parity(request: Request, architecture: Architecture) -> dict[str, Any]:
         raise TableError("--parity: LLM-Viewer knows one device only: leave --tp, --pp, --ep and --dp out")
     from ridgeline.analytical.quantities import bits
 
-    on = llm_viewer.hardware(request.device)
+    own = request.device in llm_viewer.HARDWARE
+    on = llm_viewer.hardware(request.device if own else find_device(request.device).id)
     model = llm_viewer.dimensions(architecture)
     widths = [bits(name) for name in (request.weights, request.activations, request.kv)]
     documents = []

@@ -14,7 +14,8 @@ from ridgeline.analytical.architectures import (
     builtin_models,
     load_architecture,
 )
-from ridgeline.analytical.architectures.parts import Attention, Experts
+from ridgeline.analytical.architectures.mixers import Attention
+from ridgeline.analytical.architectures.parts import Experts
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -45,7 +46,7 @@ def attentions(config: dict[str, Any]) -> list[Attention]:
         ({"num_attention_heads": 3, "num_key_value_heads": 3}, "num_attention_heads: must divide hidden_size"),
         ({"tie_word_embeddings": "no"}, "tie_word_embeddings: must be true or false, not 'no'"),
         ({"hidden_act": "mish"}, "hidden_act: unknown activation 'mish': one of silu"),
-        ({"model_type": "llama9"}, "model_type: unknown architecture 'llama9'"),
+        ({"model_type": "llama9"}, "model_type: unknown architecture 'llama9' (near: llama, llama4)"),
         ({"model_type": None}, "model_type: missing"),
     ],
 )
@@ -80,6 +81,11 @@ def test_defaults_of_the_format_are_noted() -> None:
 
 def test_layers_that_predict_further_tokens_are_noted() -> None:
     assert load_architecture("deepseek-v3").notes[0] == "1 multi-token-prediction layer not counted"
+
+
+def test_a_quantised_checkpoint_is_noted() -> None:
+    built = architecture_from_config({**LLAMA, "quantization_config": {"quant_method": "fp8"}}, "config.json")
+    assert built.notes[0] == "quantization_config (fp8) is not read: state the precisions of weights and activations"
 
 
 def test_class_names_serve_where_model_type_is_missing() -> None:

@@ -59,6 +59,7 @@ def test_parameters_are_those_published(name: str) -> None:
     if model.published.exact is not None:
         assert count == model.published.exact
     assert model.source
+    assert model.checked
     assert model.published.source
 
 

@@ -155,6 +155,15 @@ def test_a_mixed_batch_reads_its_weights_once() -> None:
     assert not [o for o in parts[1] if o.name == "lm_head"]
 
 
+@pytest.mark.parametrize("name", ["deepseek-v2-lite", "mamba-2.8b", "nemotron-h-8b", "qwen3-30b-a3b"])
+def test_groups_of_a_mixed_batch_share_every_weight(name: str) -> None:
+    model = load_architecture(name)
+    once, twice = Phase.decode(8, 500), Phase.mixed(Phase.decode(4, 500), Phase.decode(4, 500))
+    for alone, mixed in zip(operations(model, once), operations(model, twice), strict=True):
+        assert mixed.work.flop == pytest.approx(alone.work.flop)
+        assert mixed.work.read_bytes == pytest.approx(alone.work.read_bytes)
+
+
 def test_chunks_of_a_prompt_do_the_work_of_the_whole() -> None:
     whole = operations(LLAMA, Phase.prefill(1, 2048))
     chunks = [operations(LLAMA, Phase.chunked(1, 512, start, last=start == 1536)) for start in range(0, 2048, 512)]

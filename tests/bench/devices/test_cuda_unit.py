@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from ridgeline.bench.devices import choose, cuda, cuda_probe
 from ridgeline.bench.devices.choose import choose_unit, open_session
-from ridgeline.bench.devices.cuda import CATALOGUE_NAMES, Cuda, card_hash, device_of, facts_of, parse
+from ridgeline.bench.devices.cuda import Cuda, card_hash, device_of, facts_of, parse
 from ridgeline.bench.devices.cuda_probe import CudaCard, Probed, card_named, card_of, describe, read_answer
 from ridgeline.bench.devices.cuda_session import CudaSession, activities_of, lost_reason, naming_loss
 from ridgeline.bench.devices.cuda_watch import NotWatched
@@ -30,14 +31,36 @@ def test_a_card_of_the_catalogue_has_its_data_sheet_and_another_has_none() -> No
     assert device_of(H100).rates
     assert device_of(dataclasses.replace(H100, l2_bytes=62914560)).memory[0].capacity_bytes == 62914560
     assert device_of(dataclasses.replace(H100, l2_bytes=0)).memory[0].capacity_bytes == 50e6
-    other = device_of(L4)
-    assert (other.id, other.rates, other.bandwidths) == ("nvidia-l4", (), ())
-    assert [level.capacity_bytes for level in other.memory] == [48e6, 24e9]
-    assert "none can be impossible" in facts_of(L4, other)["physical_ceilings"]
+    assert device_of(L4).id == "nvidia-l4"
+    for unknown in (
+        dataclasses.replace(L4, name="NVIDIA L9"),
+        dataclasses.replace(H100, name="NVIDIA H100 80GB HBM3 MIG 1g.10gb", memory_bytes=10e9, multiprocessors=16),
+        dataclasses.replace(H100, multiprocessors=60),
+    ):
+        other = device_of(unknown)
+        assert (other.rates, other.bandwidths) == ((), ())
+        assert other.main_memory.capacity_bytes == unknown.memory_bytes
+        assert "none can be impossible" in facts_of(unknown, other)["physical_ceilings"]
+    assert device_of(dataclasses.replace(L4, name="NVIDIA L9")).id == "nvidia-l9"
     assert device_of(MI300).vendor == "AMD"
-    from ridgeline.analytical.catalogue import catalogue
 
-    assert set(CATALOGUE_NAMES.values()) <= set(catalogue())
+
+def test_a_cold_rotation_passes_through_the_last_cache() -> None:
+    """An MI300X has 256 MB of Infinity Cache behind the 4 MB of L2 that its driver tells."""
+    unit = Cuda(MI300, device_of(MI300))
+    assert unit.device.memory[0].capacity_bytes == MI300.l2_bytes
+    assert unit.last_level_cache_bytes == 256e6
+
+
+def test_a_file_of_the_users_may_leave_out_the_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'id = "acme-one"\nname = "One"\nvendor = "Acme"\nkind = "gpu"\n'
+        'memory = [{ name = "HBM", capacity_bytes = 24e9 }]\n[match]\nname = "Acme One"\n'
+    )
+    monkeypatch.setenv("RIDGELINE_DEVICES", str(tmp_path))
+    card = dataclasses.replace(L4, name="Acme One")
+    assert [level.name for level in device_of(card).memory] == ["L2", "HBM"]
+    assert Cuda(card, device_of(card)).last_level_cache_bytes == card.l2_bytes
 
 
 def test_the_unit_names_itself_as_it_is_chosen() -> None:

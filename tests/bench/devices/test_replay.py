@@ -169,6 +169,12 @@ def test_a_bad_trace_is_one_line(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_a_trace_of_an_unknown_device_says_what_comes_near() -> None:
+    trace = Trace.model_validate({"device": "nvidia-h1000", "launches": [{"constant_s": 1.0}]})
+    with pytest.raises(UnitError, match=r"^t\.json: device: no device is called 'nvidia-h1000': .*nvidia-h100"):
+        trace.resolve_device("t.json")
+
+
 def test_a_sensor_that_is_missing_or_frozen_shows_nothing() -> None:
     faults = [
         {"kind": "sensor_missing", "sensor": "power_w", "at_s": 0.0},

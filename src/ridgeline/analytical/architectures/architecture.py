@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ridgeline.analytical.architectures.parts import (
-    Attention,
-    Experts,
-    LatentAttention,
-    Mlp,
-    Recurrent,
-    Stack,
-)
+from ridgeline.analytical.architectures.mixers import Attention, LatentAttention, Recurrent
+from ridgeline.analytical.architectures.parts import Experts, Mlp
+from ridgeline.analytical.architectures.stack import Stack
 from ridgeline.analytical.quantities import bytes_of
 
 

@@ -6,17 +6,9 @@ from collections.abc import Sequence
 
 from ridgeline.analytical.architectures.architecture import Architecture
 from ridgeline.analytical.architectures.config import Config
-from ridgeline.analytical.architectures.parts import (
-    Attention,
-    Block,
-    Embedding,
-    Linear,
-    Norm,
-    Part,
-    Residual,
-    Stack,
-    runs_of,
-)
+from ridgeline.analytical.architectures.mixers import Attention
+from ridgeline.analytical.architectures.parts import Embedding, Linear, Norm, Residual
+from ridgeline.analytical.architectures.stack import Block, Part, Stack, runs_of
 
 
 def rms(width: int) -> Norm:

@@ -32,6 +32,8 @@ class BuiltinModel:
     name: str
     aliases: tuple[str, ...]
     source: str
+    checked: str
+    """What of it was looked up, and what was recalled."""
     published: Published
     config: dict[str, Any]
 
@@ -62,6 +64,7 @@ def _read(values: dict[str, Any]) -> BuiltinModel:
         name=values["name"],
         aliases=tuple(values["aliases"]),
         source=": ".join(text for text in (source["title"], source["detail"]) if text),
+        checked=values["checked"],
         published=Published(
             parameters=float(published["parameters"]), exact=published.get("exact"), source=published["source"]
         ),

@@ -12,8 +12,10 @@ from ridgeline.analytical.architectures.assembly import (
     pre_norm_block,
 )
 from ridgeline.analytical.architectures.config import Config
-from ridgeline.analytical.architectures.parts import Attention, Block, Mlp, Residual
+from ridgeline.analytical.architectures.mixers import Attention
+from ridgeline.analytical.architectures.parts import Mlp, Residual
 from ridgeline.analytical.architectures.registry import family
+from ridgeline.analytical.architectures.stack import Block
 
 
 def _full_attention(config: Config, width: int, heads: int, *, bias: bool, rope_dim: int = 0) -> Attention:

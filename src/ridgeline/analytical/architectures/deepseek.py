@@ -12,7 +12,8 @@ from ridgeline.analytical.architectures.assembly import (
 )
 from ridgeline.analytical.architectures.config import Config
 from ridgeline.analytical.architectures.dense import llama_mlp
-from ridgeline.analytical.architectures.parts import Experts, Indexer, LatentAttention, Mlp
+from ridgeline.analytical.architectures.mixers import Indexer, LatentAttention
+from ridgeline.analytical.architectures.parts import Experts, Mlp
 from ridgeline.analytical.architectures.registry import family
 
 

@@ -14,8 +14,10 @@ from ridgeline.analytical.architectures.assembly import (
     rms,
 )
 from ridgeline.analytical.architectures.config import Config
-from ridgeline.analytical.architectures.parts import Attention, Block, Linear, Mlp, Part, Residual
+from ridgeline.analytical.architectures.mixers import Attention
+from ridgeline.analytical.architectures.parts import Linear, Mlp, Residual
 from ridgeline.analytical.architectures.registry import build, family
+from ridgeline.analytical.architectures.stack import Block, Part
 
 
 def llama_mlp(config: Config, width: int, *, bias: bool = False) -> Mlp:

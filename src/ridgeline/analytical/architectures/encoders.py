@@ -5,18 +5,10 @@ from __future__ import annotations
 from ridgeline.analytical.architectures.architecture import Architecture
 from ridgeline.analytical.architectures.assembly import activation, layer_norm
 from ridgeline.analytical.architectures.config import Config
-from ridgeline.analytical.architectures.parts import (
-    Attention,
-    Block,
-    Embedding,
-    Linear,
-    Mlp,
-    Part,
-    Residual,
-    Run,
-    Stack,
-)
+from ridgeline.analytical.architectures.mixers import Attention
+from ridgeline.analytical.architectures.parts import Embedding, Linear, Mlp, Residual
 from ridgeline.analytical.architectures.registry import family
+from ridgeline.analytical.architectures.stack import Block, Part, Run, Stack
 
 
 def encoder_attention(config: Config, width: int, heads: int, *, bias: bool = True) -> Attention:

@@ -12,8 +12,10 @@ from ridgeline.analytical.architectures.assembly import (
     rms,
 )
 from ridgeline.analytical.architectures.config import Config
-from ridgeline.analytical.architectures.parts import Attention, Block, Mlp, Residual
+from ridgeline.analytical.architectures.mixers import Attention
+from ridgeline.analytical.architectures.parts import Mlp, Residual
 from ridgeline.analytical.architectures.registry import family
+from ridgeline.analytical.architectures.stack import Block
 
 
 def _mlp(config: Config, width: int) -> Mlp:

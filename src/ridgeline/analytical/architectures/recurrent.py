@@ -16,17 +16,10 @@ from ridgeline.analytical.architectures.assembly import (
 )
 from ridgeline.analytical.architectures.config import Config
 from ridgeline.analytical.architectures.dense import llama_mlp
-from ridgeline.analytical.architectures.parts import (
-    Block,
-    Experts,
-    GatedDelta,
-    Mlp,
-    Part,
-    Residual,
-    SelectiveScan,
-    StateSpaceDuality,
-)
+from ridgeline.analytical.architectures.mixers import GatedDelta, SelectiveScan, StateSpaceDuality
+from ridgeline.analytical.architectures.parts import Experts, Mlp, Residual
 from ridgeline.analytical.architectures.registry import family
+from ridgeline.analytical.architectures.stack import Block, Part
 
 
 @family("mamba", "falcon_mamba", "MambaForCausalLM", "FalconMambaForCausalLM")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -62,6 +63,11 @@ def architecture_from_config(config: Mapping[str, Any], origin: str, name: str =
         raise ArchitectureError(f"{origin}: must hold one JSON object, not {type(config).__name__}")
     reader = Config(config, origin)
     built = build(reader)
+    if reader.has("quantization_config"):
+        method = reader.section("quantization_config").values.get("quant_method", "unnamed")
+        reader.notes.append(
+            f"quantization_config ({method}) is not read: state the precisions of weights and activations"
+        )
     return dataclasses.replace(
         built, name=name or str(config.get("_name_or_path") or "") or built.family, notes=reader.all_notes()
     )
@@ -76,9 +82,11 @@ def build(config: Config) -> Architecture:
     named = config.family or ", ".join(config.classes)
     if not named:
         raise config.error("model_type", 'missing, and no class in architectures: add one, such as "llama"')
+    near = difflib.get_close_matches(named.lower(), _BUILDERS, n=3)
     raise config.error(
         "model_type",
-        f"unknown architecture {named!r}; `ridgeline list models` shows models, and families() what is read",
+        f"unknown architecture {named!r}{' (near: ' + ', '.join(near) + ')' if near else ''}: a reader of its keys is one "
+        "function in analytical/architectures; or state the model by the keys of a known one",
     )
 
 

@@ -5,20 +5,10 @@ from __future__ import annotations
 from ridgeline.analytical.architectures.architecture import Architecture
 from ridgeline.analytical.architectures.assembly import activation, layer_norm
 from ridgeline.analytical.architectures.config import Config
-from ridgeline.analytical.architectures.parts import (
-    Attention,
-    Block,
-    Convolution,
-    Embedding,
-    Linear,
-    Mlp,
-    Norm,
-    Part,
-    Residual,
-    Run,
-    Stack,
-)
+from ridgeline.analytical.architectures.mixers import Attention
+from ridgeline.analytical.architectures.parts import Convolution, Embedding, Linear, Mlp, Norm, Residual
 from ridgeline.analytical.architectures.registry import family
+from ridgeline.analytical.architectures.stack import Block, Part, Run, Stack
 
 
 def _attention(config: Config, width: int, heads: int, *, causal: bool, k_bias: bool, cross: bool = False) -> Attention:

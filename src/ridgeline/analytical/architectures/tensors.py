@@ -6,22 +6,24 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal, assert_never
 
-from ridgeline.analytical.architectures.parts import (
+from ridgeline.analytical.architectures.mixers import (
     Attention,
+    GatedDelta,
+    LatentAttention,
+    SelectiveScan,
+    StateSpaceDuality,
+)
+from ridgeline.analytical.architectures.parts import (
     Convolution,
     Embedding,
     Experts,
-    GatedDelta,
-    LatentAttention,
     Linear,
     Mlp,
     Norm,
-    Part,
     Residual,
-    SelectiveScan,
-    StateSpaceDuality,
     Tensor,
 )
+from ridgeline.analytical.architectures.stack import Part
 
 Split = Literal["none", "tp", "kv", "experts"]
 """Whole on every device; sliced by tp; sliced by tp but at least one KV head each; spread over ep, the rest by tp."""

@@ -6,20 +6,9 @@ from ridgeline.analytical.architectures.architecture import Architecture
 from ridgeline.analytical.architectures.assembly import activation, layer_norm
 from ridgeline.analytical.architectures.config import Config
 from ridgeline.analytical.architectures.encoders import encoder_attention
-from ridgeline.analytical.architectures.parts import (
-    Block,
-    Convolution,
-    Embedding,
-    Linear,
-    Mlp,
-    Norm,
-    Part,
-    Residual,
-    Run,
-    Stack,
-    Tensor,
-)
+from ridgeline.analytical.architectures.parts import Convolution, Embedding, Linear, Mlp, Norm, Residual, Tensor
 from ridgeline.analytical.architectures.registry import family
+from ridgeline.analytical.architectures.stack import Block, Part, Run, Stack
 
 
 def _classes(config: Config) -> int:

@@ -1,4 +1,19 @@
-"""Problems of every operator and the closed forms of their work. Importing this package registers them all."""
+"""Problems of every operator and the closed forms of their work. Importing this package registers them all.
+
+What is where (formulas in docs/operators.md):
+
+- products: ``gemm``, ``weight_only_gemm``, ``lut_gemm``, ``integer_gemm``, ``sparse_gemm``, ``gather_mlp``, ``mlp``
+- attention: ``attention``, ``paged_attention``, ``mla``, ``quantised_attention``, ``sparse_attention``,
+  ``attention_selector``, ``tree_attention``
+- around them: ``norm``, ``activation``, ``rope``, ``softmax``, ``elementwise``, ``embedding``, ``top_k``, ``moe``
+- sequences and images: ``scan``, ``recurrent_cell``, ``long_conv``, ``convolution``
+- linear algebra: ``positive_definite``
+- between devices: ``collective``, ``all_reduce``, ``all_to_all``
+- what measures a device: ``fma``, ``stream``
+
+Arithmetic that sums up products is keyed to the matrix unit, whichever unit a kernel uses: a bound must let the fastest
+one do it. What is done value by value is keyed to the vector unit, exponentials and their kin to the special one.
+"""
 
 from __future__ import annotations
 
@@ -14,35 +29,142 @@ from ridgeline.analytical.operators.attention import (
     attended_keys,
     attention_pairs,
     attention_work,
+    paged_kv_bytes,
     pages,
 )
+from ridgeline.analytical.operators.attention_selector import (
+    accumulated_score_selector_work,
+    centroid_selector_work,
+    codebook_selector_work,
+    label_channel_selector_work,
+    line_selector_work,
+)
 from ridgeline.analytical.operators.collective import Collective, all_gather_work, reduce_scatter_work, send_work
+from ridgeline.analytical.operators.convolution import (
+    Conv2d,
+    conv2d_work,
+    conv_inputs,
+    conv_output,
+    conv_taps,
+    depthwise_conv_work,
+)
 from ridgeline.analytical.operators.elementwise import elementwise_work
-from ridgeline.analytical.operators.embedding import embedding_work
+from ridgeline.analytical.operators.embedding import EmbeddingBag, embedding_bag_work, embedding_work
 from ridgeline.analytical.operators.fma import Fma, fma_work
+from ridgeline.analytical.operators.gather_mlp import GatherMlp, gather_gemm_work, gather_mlp_work
 from ridgeline.analytical.operators.gemm import Gemm, gemm_work
-from ridgeline.analytical.operators.mla import mla_projection_work, mla_work
-from ridgeline.analytical.operators.moe import distinct_experts, moe_gemm_work, moe_routing_work
+from ridgeline.analytical.operators.integer_gemm import (
+    IntegerGemm,
+    bit_plane_gemm_work,
+    dual_grain_gemm_work,
+    int8_gemm_work,
+    quantise_work,
+    shift_gemm_work,
+    ternary_gemm_work,
+)
+from ridgeline.analytical.operators.long_conv import (
+    LONG_CONV_METHODS,
+    LongConv,
+    dilated_conv1d_work,
+    long_conv_work,
+)
+from ridgeline.analytical.operators.lut_gemm import LutGemm, lut_gemm_work
+from ridgeline.analytical.operators.mla import MultiHeadLatentAttention, mla_projection_work, mla_work
+from ridgeline.analytical.operators.mlp import FusedMlp, LowRankGemm, fused_mlp_work, low_rank_gemm_work
+from ridgeline.analytical.operators.moe import (
+    MoeGemm,
+    distinct_experts,
+    moe_combine_work,
+    moe_dispatch_work,
+    moe_einsum_dispatch_work,
+    moe_gemm_work,
+    moe_routing_work,
+)
 from ridgeline.analytical.operators.norm import NORMS, norm_work
+from ridgeline.analytical.operators.paged_attention import PagedAttention, paged_attention_work
+from ridgeline.analytical.operators.positive_definite import (
+    Cholesky,
+    KernelMatrix,
+    TriangularSolve,
+    cholesky_work,
+    gram_kernel_work,
+    kernel_matrix_work,
+    triangular_solve_work,
+)
+from ridgeline.analytical.operators.quantised_attention import QuantisedAttention, quantised_attention_work
+from ridgeline.analytical.operators.recurrent_cell import CELLS, Cell, RecurrentCell, recurrent_cell_work
 from ridgeline.analytical.operators.rope import rope_work
+from ridgeline.analytical.operators.scan import (
+    GatedScan,
+    SelectiveScan,
+    chunked_scan_work,
+    gated_scan_work,
+    selective_scan_work,
+)
 from ridgeline.analytical.operators.softmax import softmax_work
+from ridgeline.analytical.operators.sparse_attention import (
+    BlockSparseAttention,
+    TokenGatherAttention,
+    sparse_attention_work,
+    strided_blocks,
+)
+from ridgeline.analytical.operators.sparse_gemm import (
+    SparseGemm,
+    block_sparse_gemm_work,
+    expected_used_columns,
+    structured_sparse_gemm_work,
+)
 from ridgeline.analytical.operators.stream import STREAM_ARRAYS, Stream, stream_work
-from ridgeline.analytical.operators.weight_only_gemm import WeightOnlyGemm, weight_only_gemm_work
+from ridgeline.analytical.operators.top_k import TopK, sampling_work, speculative_verify_work, top_k_work
+from ridgeline.analytical.operators.tree_attention import (
+    TreeAttention,
+    continual_attention_work,
+    split_kv_combine_work,
+    tree_attention_work,
+)
+from ridgeline.analytical.operators.weight_only_gemm import WeightOnlyGemm, dequantisation_work, weight_only_gemm_work
 from ridgeline.analytical.problem import Problem, ProblemError, problem_classes
 
 __all__ = [
     "ACTIVATIONS",
+    "CELLS",
+    "LONG_CONV_METHODS",
     "NORMS",
     "STREAM_ARRAYS",
     "Activation",
     "AllReduce",
     "AllToAll",
     "Attention",
+    "BlockSparseAttention",
+    "Cell",
+    "Cholesky",
     "Collective",
+    "Conv2d",
+    "EmbeddingBag",
     "Fma",
+    "FusedMlp",
+    "GatedScan",
+    "GatherMlp",
     "Gemm",
+    "IntegerGemm",
+    "KernelMatrix",
+    "LongConv",
+    "LowRankGemm",
+    "LutGemm",
+    "MoeGemm",
+    "MultiHeadLatentAttention",
+    "PagedAttention",
+    "QuantisedAttention",
+    "RecurrentCell",
+    "SelectiveScan",
+    "SparseGemm",
     "Stream",
+    "TokenGatherAttention",
+    "TopK",
+    "TreeAttention",
+    "TriangularSolve",
     "WeightOnlyGemm",
+    "accumulated_score_selector_work",
     "activation_work",
     "all_gather_work",
     "all_reduce_work",
@@ -50,23 +172,72 @@ __all__ = [
     "attended_keys",
     "attention_pairs",
     "attention_work",
+    "bit_plane_gemm_work",
+    "block_sparse_gemm_work",
+    "centroid_selector_work",
+    "cholesky_work",
+    "chunked_scan_work",
+    "codebook_selector_work",
+    "continual_attention_work",
+    "conv2d_work",
+    "conv_inputs",
+    "conv_output",
+    "conv_taps",
+    "depthwise_conv_work",
+    "dequantisation_work",
+    "dilated_conv1d_work",
     "distinct_experts",
+    "dual_grain_gemm_work",
     "elementwise_work",
+    "embedding_bag_work",
     "embedding_work",
+    "expected_used_columns",
     "fma_work",
+    "fused_mlp_work",
+    "gated_scan_work",
+    "gather_gemm_work",
+    "gather_mlp_work",
     "gemm_work",
+    "gram_kernel_work",
+    "int8_gemm_work",
+    "kernel_matrix_work",
+    "label_channel_selector_work",
+    "line_selector_work",
+    "long_conv_work",
+    "low_rank_gemm_work",
+    "lut_gemm_work",
     "make_problem",
     "mla_projection_work",
     "mla_work",
+    "moe_combine_work",
+    "moe_dispatch_work",
+    "moe_einsum_dispatch_work",
     "moe_gemm_work",
     "moe_routing_work",
     "norm_work",
+    "paged_attention_work",
+    "paged_kv_bytes",
     "pages",
+    "quantise_work",
+    "quantised_attention_work",
+    "recurrent_cell_work",
     "reduce_scatter_work",
     "rope_work",
+    "sampling_work",
+    "selective_scan_work",
     "send_work",
+    "shift_gemm_work",
     "softmax_work",
+    "sparse_attention_work",
+    "speculative_verify_work",
+    "split_kv_combine_work",
     "stream_work",
+    "strided_blocks",
+    "structured_sparse_gemm_work",
+    "ternary_gemm_work",
+    "top_k_work",
+    "tree_attention_work",
+    "triangular_solve_work",
     "weight_only_gemm_work",
 ]
 

@@ -33,10 +33,11 @@ def attention_pairs(q_length: Any, kv_length: Any, causal: bool, window: Any = N
         before, after = _keys_below_sum(t, s, w), _keys_below_sum(t, s, 1.0 - w)
         return (before - after)[()]
     seen = np.minimum(t, s)
-    w = s if window is None else np.minimum(np.asarray(window, dtype=np.float64), s)
     first = s - seen  # keys before the position of the first query that sees any
-    ramp = np.maximum(w - first, 0.0)  # queries that see every key up to their own
-    ramp = np.minimum(ramp, seen)
+    if window is None:
+        return (seen * first + seen * (seen + 1.0) / 2.0)[()]
+    w = np.minimum(np.asarray(window, dtype=np.float64), s)
+    ramp = np.clip(w - first, 0.0, seen)  # queries that see every key up to their own
     return (ramp * first + ramp * (ramp + 1.0) / 2.0 + (seen - ramp) * w)[()]
 
 
@@ -66,6 +67,28 @@ def pages(length: Any, page: Any) -> Any:
     return np.ceil(np.asarray(length, dtype=np.float64) / page)[()]
 
 
+def paged_kv_bytes(
+    batch: Any,
+    kv_heads: Any,
+    q_length: Any,
+    kv_length: Any,
+    head_dim: Any,
+    precision: str,
+    page: Any,
+    *,
+    value_dim: Any = None,
+    window: Any = None,
+) -> Any:
+    """Bytes of keys and values that an implementation moves which reads whole pages: no less than is compulsory."""
+    touched = _touched_pages(kv_length, attended_keys(q_length, kv_length, window), page)
+    width = 1.0 * head_dim + (head_dim if value_dim is None else value_dim)
+    return bytes_of(1.0 * batch * kv_heads * touched * page * width, precision)
+
+
+def _touched_pages(kv_length: Any, attended: Any, page: Any) -> Any:
+    return pages(kv_length, page) - np.floor((1.0 * kv_length - attended) / page)
+
+
 def attention_work(
     batch: Any,
     q_heads: Any,
@@ -81,7 +104,7 @@ def attention_work(
     value_dim: Any = None,
     window: Any = None,
     page: Any = None,
-    shared_prefix: Any = 0,
+    shared_prefix: Any = None,
 ) -> Work:
     """2 (d + d_v) operations and one exponential for each unmasked pair; Q, K, V read once, O written once.
 
@@ -95,23 +118,24 @@ def attention_work(
         value_dim: head dimension d_v of V and O; default ``head_dim``.
         window: keys that a query sees at most.
         page: tokens in a page of the KV cache. Adds the block table: one int32 for each page with an attended key. Tokens
-            that fill up the last page are not compulsory; :func:`pages` says how many an implementation may read.
-        shared_prefix: leading keys that all ``batch`` sequences share and that are stored once.
+            that fill up a page are not compulsory: :func:`paged_kv_bytes` is what is moved with them.
+        shared_prefix: leading keys that all ``batch`` sequences share and that are stored once; default none.
     """
     value_dim = head_dim if value_dim is None else value_dim
     pairs = 1.0 * batch * q_heads * attention_pairs(q_length, kv_length, causal, window)
     queries = 1.0 * batch * q_heads * q_length
     attended = attended_keys(q_length, kv_length, window)
-    # A window may have left the shared prefix, or part of it, behind.
-    shared = np.maximum(shared_prefix - (1.0 * kv_length - attended), 0.0)[()]
-    keys = 1.0 * kv_heads * (batch * (attended - shared) + shared)
+    keys = 1.0 * batch * kv_heads * attended
+    if shared_prefix is not None:
+        # A window may have left the prefix, or part of it, behind.
+        shared = np.maximum(shared_prefix - (1.0 * kv_length - attended), 0.0)[()]
+        keys = keys - (batch - 1.0) * kv_heads * shared
     read = {
         "activations": bytes_of(queries * head_dim, precision),
         "kv": bytes_of(keys * (head_dim + value_dim), kv_precision or precision),
     }
     if page is not None:
-        touched = pages(kv_length, page) - np.floor((1.0 * kv_length - attended) / page)
-        read["index"] = bytes_of(1.0 * batch * touched, PAGE_TABLE_PRECISION)
+        read["index"] = bytes_of(1.0 * batch * _touched_pages(kv_length, attended, page), PAGE_TABLE_PRECISION)
     return Work(
         operations={fma_key(precision): 2.0 * pairs * (1.0 * head_dim + value_dim), SPECIAL: pairs},
         read_bytes=read,

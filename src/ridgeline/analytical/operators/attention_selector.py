@@ -16,7 +16,7 @@ from ridgeline.analytical.work import SPECIAL, Work, fma_key
 def label_channel_selector_work(
     batch: Any, q_heads: Any, kv_heads: Any, kv_length: Any, channels: Any, kept: Any, precision: str, label: str
 ) -> Work:
-    """Double Sparsity (Yang et al. 2024, section 3): approximate scores from ``channels`` of the key's channels.
+    """Double Sparsity (Yang et al. 2024): approximate scores from ``channels`` of the key's channels.
 
     2 r operations for each query head and token, on a cache of ``label`` precision that is read once for each KV head;
     then the ``kept`` largest of kv_length. Scores stay on the chip.
@@ -37,7 +37,7 @@ def label_channel_selector_work(
 def centroid_selector_work(
     batch: Any, q_heads: Any, kv_heads: Any, kv_length: Any, centroids: Any, head_dim: Any, precision: str
 ) -> Work:
-    """Squeezed Attention (Hooper et al. 2024, section 3): scores of clusters of keys against a threshold.
+    """Squeezed Attention (Hooper et al. 2024): scores of clusters of keys against a threshold.
 
     For each query head and centroid: 2 d operations, an exponential, a product with the cluster's size, an addition to
     the denominator (but one), a product with its reciprocal and a comparison; then each key looks up its cluster's

@@ -71,6 +71,10 @@ class EmbeddingBag(Problem):
     def expected_work(self) -> Work:
         return self._work(None)
 
+    def footprint_bytes(self) -> float:
+        """The whole table lies in memory."""
+        return float(self._work(float(self.vocabulary)).bytes)
+
     def _work(self, distinct: float | None) -> Work:
         return embedding_bag_work(
             self.bags, self.per_bag, self.vocabulary, self.width, self.precision, distinct=distinct

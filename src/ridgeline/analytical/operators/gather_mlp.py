@@ -1,7 +1,7 @@
 """``gather_mlp``: a gated MLP that computes only the neurons that fire (CATS, CHESS, PowerInfer, CoreInfer).
 
 What is known before what decides what is saved. *gate*: the gate product is dense, its result says which rows of W_up
-and W_down are used (CATS, Lee et al. 2024, section 3.2; CHESS for up and down). *predicted*: a predictor, or a core
+and W_down are used (CATS, Lee et al. 2024; CHESS for up and down). *predicted*: a predictor, or a core
 fixed for the sentence, says it beforehand, so that W_gate is gathered too (CoreInfer, Wang et al. 2024).
 """
 
@@ -108,6 +108,10 @@ class GatherMlp(Problem):
         fire = self.active * self.intermediate
         tokens = self.tokens if self.selection == "gate" else 1
         return self._work(self.tokens * fire, float(distinct_experts(self.intermediate, fire, tokens)))
+
+    def footprint_bytes(self) -> float:
+        """All neurons lie in memory."""
+        return float(self._work(0.0, float(self.intermediate)).bytes)
 
     def _work(self, pairs: float, neurons: float) -> Work:
         return gather_mlp_work(

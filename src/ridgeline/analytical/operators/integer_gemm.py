@@ -11,9 +11,10 @@ from typing import Any
 
 from ridgeline.analytical.problem import NO_STRUCTURE, Problem, ProblemError, Structure, problem
 from ridgeline.analytical.quantities import bytes_of
-from ridgeline.analytical.work import RateKey, Work, fma_key
+from ridgeline.analytical.work import SPECIAL, RateKey, Work, fma_key
 
 SCALE_PRECISION = "float32"
+"""Precision of a scale of a row, a channel or a group."""
 
 
 def int8_gemm_work(
@@ -82,7 +83,11 @@ def ternary_gemm_work(m: Any, n: Any, k: Any, *, output: str = "float16") -> Wor
 
 
 def bit_plane_gemm_work(m: Any, n: Any, k: Any, activation_bits: Any, weight_bits: Any) -> Work:
-    """p x q products of bit planes (arbitrary precision, Ma et al. 2024): p q 2 m n k one-bit operations into int32."""
+    """p x q products of bit planes (arbitrary precision, Ma et al. 2024): p q 2 m n k one-bit operations into int32.
+
+    This is the work of that algorithm, for units that have one-bit products: a unit that multiplies p by q bits does
+    2 m n k, so it bounds no other implementation.
+    """
     m, n, k = 1.0 * m, 1.0 * n, 1.0 * k
     return Work(
         operations={RateKey("matrix", "int1", "int1", "int32"): 2.0 * m * n * k * activation_bits * weight_bits},
@@ -117,7 +122,7 @@ def quantise_work(
     return Work(
         operations={
             fma_key("float32", "vector"): (5.0 if centred else 3.0) * values - groups,
-            RateKey("special", "float32", "float32", "float32"): groups,
+            SPECIAL: groups,
         },
         read_bytes={"activations": bytes_of(values, precision)},
         written_bytes={"activations": bytes_of(values, to), "scales": bytes_of(groups, SCALE_PRECISION)},

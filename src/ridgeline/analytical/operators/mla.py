@@ -11,9 +11,11 @@ latents themselves as one KV head that all query heads share.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from ridgeline.analytical.operators.attention import attention_pairs
+from ridgeline.analytical.problem import NO_STRUCTURE, Problem, Structure, problem
 from ridgeline.analytical.quantities import bytes_of
 from ridgeline.analytical.work import SPECIAL, Work, fma_key
 
@@ -93,3 +95,33 @@ def mla_projection_work(
         read_bytes={"kv": bytes_of(tokens * kv_rank, kv_precision or precision), "weights": weights},
         written_bytes={"kv": bytes_of(tokens * heads * (1.0 * nope_dim + value_dim), kv_precision or precision)},
     )
+
+
+@problem("mla")
+@dataclass(frozen=True, kw_only=True)
+class MultiHeadLatentAttention(Problem):
+    """Attention on latents (``absorbed``) or on the keys and values made from them; DeepSeek-V3's dimensions by default."""
+
+    batch: int
+    heads: int
+    q_length: int
+    kv_length: int
+    kv_rank: int = 512
+    rope_dim: int = 64
+    nope_dim: int = 128
+    value_dim: int = 128
+    causal: bool = True
+    absorbed: bool = True
+    precision: str = "bfloat16"
+
+    def work(self, structure: Structure = NO_STRUCTURE) -> Work:
+        return mla_work(
+            self.batch, self.heads, self.q_length, self.kv_length, self.kv_rank, self.rope_dim, self.nope_dim,
+            self.value_dim, self.causal, self.precision, absorbed=self.absorbed,
+        )  # fmt: skip
+
+    @property
+    def label(self) -> str:
+        way = "absorbed" if self.absorbed else "plain"
+        causal = " causal" if self.causal else ""
+        return f"B{self.batch} H{self.heads} T{self.q_length} S{self.kv_length} r{self.kv_rank} {way}{causal} {self.precision}"

@@ -127,7 +127,7 @@ def moe_combine_work(tokens: Any, top_k: Any, hidden: Any, precision: str) -> Wo
 
 
 def moe_einsum_dispatch_work(tokens: Any, experts: Any, capacity: Any, hidden: Any, precision: str) -> Work:
-    """Dispatch as a product with a one-hot mask [tokens, experts, capacity] (GShard, Lepikhin et al. 2020, algorithm 1).
+    """Dispatch as a product with a one-hot mask [tokens, experts, capacity] (GShard, Lepikhin et al. 2020, algorithm 2).
 
     2 T E C h operations, all but a T-th of them with zeros: what :func:`moe_dispatch_work` saves.
     """
@@ -165,6 +165,10 @@ class MoeGemm(Problem):
 
     def expected_work(self) -> Work:
         return self._work(None)
+
+    def footprint_bytes(self) -> float:
+        """All experts lie in memory, those that get no token too."""
+        return float(self._work(float(self.experts)).bytes)
 
     def _work(self, distinct: float | None) -> Work:
         return moe_gemm_work(self.tokens, self.experts, self.top_k, self.n, self.k, self.precision, distinct=distinct)

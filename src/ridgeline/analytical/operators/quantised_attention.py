@@ -15,6 +15,7 @@ from ridgeline.analytical.quantities import bytes_of
 from ridgeline.analytical.work import SPECIAL, RateKey, Work, fma_key
 
 SCALE_PRECISION = "float32"
+"""Precision of a scale of a row, a channel or a group."""
 
 
 def quantised_attention_work(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ridgeline.analytical.operators.attention import attention_pairs
 from ridgeline.analytical.operators.moe import distinct_experts
 from ridgeline.analytical.problem import NO_STRUCTURE, Problem, ProblemError, Structure, problem
@@ -16,6 +18,7 @@ from ridgeline.analytical.quantities import bytes_of
 from ridgeline.analytical.work import SPECIAL, Work, fma_key
 
 INDEX_PRECISION = "int32"
+"""Precision of a number of a block or a token, and of where a row starts."""
 
 
 def sparse_attention_work(
@@ -49,6 +52,20 @@ def sparse_attention_work(
         },
         written_bytes={"activations": bytes_of(1.0 * queries * value_dim, precision)},
     )
+
+
+def strided_blocks(block_rows: Any, local: Any, stride: Any, shift: Any = 0) -> Any:
+    """Blocks that one head of S2-Attention keeps (Lin et al. 2024), causal, of block_rows^2 / 2.
+
+    Each block row keeps the ``local`` last blocks up to its own, and of the earlier ones every ``stride``-th: those at
+    columns c with (c + ``shift``) a multiple of ``stride``. Heads have different shifts.
+    """
+    rows, s = np.asarray(block_rows, dtype=np.float64), np.asarray(stride, dtype=np.float64)
+    # Rows look back at 0, 1, ... columns beyond their local ones; a column counts from the row on that has it in reach.
+    beyond = np.maximum(np.maximum(rows - local, 0.0) - (-np.asarray(shift)) % s, 0.0)
+    full = np.floor(beyond / s)
+    strided = s * full * (full + 1.0) / 2.0 + (beyond - s * full) * (full + 1.0)
+    return (attention_pairs(block_rows, block_rows, True, local) + strided)[()]
 
 
 @problem("block_sparse_attention")
@@ -139,6 +156,10 @@ class TokenGatherAttention(Problem):
     def expected_work(self) -> Work:
         group = self.q_heads // self.kv_heads
         return self._work(self.batch * self.kv_heads * float(distinct_experts(self.kv_length, self.kept, group)))
+
+    def footprint_bytes(self) -> float:
+        """All keys and values lie in memory."""
+        return float(self._work(float(self.batch * self.kv_heads * self.kv_length)).bytes)
 
     def _work(self, kept_keys: float) -> Work:
         queries = float(self.batch * self.q_heads)

@@ -115,6 +115,11 @@ class SparseGemm(Problem):
         blocks = self.density * self.n * self.k / (self.block_rows * self.block_columns)
         return self._work(blocks, expected_used_columns(self.n, self.k, self.density, self.block_rows))
 
+    def footprint_bytes(self) -> float:
+        """All of X lies in memory, columns that no block has too."""
+        blocks = self.density * self.n * self.k / (self.block_rows * self.block_columns)
+        return float(self._work(blocks, float(self.k)).bytes)
+
     def _work(self, kept_blocks: float, used_columns: float) -> Work:
         return block_sparse_gemm_work(
             self.m, self.n, self.k, kept_blocks, used_columns, self.precision,

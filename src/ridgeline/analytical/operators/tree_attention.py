@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from ridgeline.analytical.problem import NO_STRUCTURE, Problem, ProblemError, Structure, problem
 from ridgeline.analytical.quantities import bytes_of
 from ridgeline.analytical.work import SPECIAL, Work, fma_key
 
@@ -20,7 +22,7 @@ def tree_attention_work(
     *,
     kv_precision: str | None = None,
 ) -> Work:
-    """``nodes`` drafted tokens in a tree (Medusa, Cai et al. 2024, section 2.3.1), after ``context`` tokens.
+    """``nodes`` drafted tokens in a tree (Medusa, Cai et al. 2024), after ``context`` tokens.
 
     Every node sees the context, its ancestors and itself: ``ancestor_pairs`` counts the last two, over all nodes (sum of
     depths, the roots' being 1). A chain has n (n + 1) / 2: it is causal attention. The mask is a constant of
@@ -60,7 +62,7 @@ def split_kv_combine_work(batch: Any, q_heads: Any, q_length: Any, value_dim: An
 
 
 def continual_attention_work(streams: Any, heads: Any, window: Any, head_dim: Any, precision: str) -> Work:
-    """One step of retroactive continual attention (Hedegaard et al. 2022, section 3.2) over ``window`` tokens.
+    """One step of retroactive continual attention (Hedegaard et al. 2022) over ``window`` tokens.
 
     The n - 1 queries that stay drop the oldest key and gain the newest: each takes, for either, 2 d operations for the
     score, an exponential, 2 d for the value and an addition to its row sum. The new query attends to all n keys: 4 d
@@ -87,3 +89,44 @@ def continual_attention_work(streams: Any, heads: Any, window: Any, head_dim: An
             "kv": bytes_of(rows * (d + 1.0) * n, "float32"),
         },
     )
+
+
+@problem("tree_attention")
+@dataclass(frozen=True, kw_only=True)
+class TreeAttention(Problem):
+    """Verification of a tree of ``nodes`` drafted tokens after ``context`` tokens, the same tree for every sequence.
+
+    The tree is drawn with ``seed``: each node but the first hangs on one of those before it, all alike (a random
+    recursive tree). The structure's figure is ``ancestor_pairs``: nodes seen by nodes, themselves included.
+    """
+
+    batch: int
+    q_heads: int
+    kv_heads: int
+    context: int
+    nodes: int
+    head_dim: int
+    precision: str = "float32"
+    seed: int = 1
+
+    def check(self) -> None:
+        if self.q_heads % self.kv_heads:
+            raise ProblemError("kv_heads", f"must divide q_heads: {self.q_heads} query heads, {self.kv_heads} KV heads")
+
+    def work(self, structure: Structure = NO_STRUCTURE) -> Work:
+        return self._work(structure.figure("ancestor_pairs"))
+
+    def expected_work(self) -> Work:
+        # Node i has 1 / (i - 1) of each earlier one's expected depth: the harmonic number H_{i-1}, and itself.
+        return self._work(sum(1.0 + sum(1.0 / j for j in range(1, i)) for i in range(1, self.nodes + 1)))
+
+    def _work(self, ancestor_pairs: float) -> Work:
+        return tree_attention_work(
+            self.batch, self.q_heads, self.kv_heads, self.context, self.nodes, ancestor_pairs,
+            self.head_dim, self.precision,
+        )  # fmt: skip
+
+    @property
+    def label(self) -> str:
+        heads = f"H{self.q_heads}" + (f"/{self.kv_heads}" if self.kv_heads != self.q_heads else "")
+        return f"B{self.batch} {heads} {self.nodes} after S{self.context} d{self.head_dim} {self.precision}"

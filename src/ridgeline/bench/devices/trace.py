@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ridgeline.analytical.catalogue import DeviceError, catalogue, device_from_dict
+from ridgeline.analytical.catalogue import DeviceError, device_from_dict, find_device
 from ridgeline.analytical.ceilings import Bandwidth, Rate
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.quantities import digest
@@ -108,7 +108,7 @@ class Trace(_Part):
     """A whole trace."""
 
     device: str | dict[str, Any]
-    """Id of a device of the catalogue, or the facts of one as in its TOML file."""
+    """Name of a device of the catalogue, path of a TOML file, or the facts of one as in such a file."""
     seed: int = 0
     facts: dict[str, str] = {}
     """Of the unit, such as driver and power limit; part of the content key."""
@@ -146,10 +146,10 @@ class Trace(_Part):
             UnitError: where the catalogue has none of this id, or its facts do not validate.
         """
         if isinstance(self.device, str):
-            known = catalogue()
-            if self.device not in known:
-                raise UnitError(f"{origin}: device: unknown {self.device!r}: one of {', '.join(sorted(known))}")
-            return known[self.device].with_ceilings(self.ceilings)
+            try:
+                return find_device(self.device).with_ceilings(self.ceilings)
+            except DeviceError as error:
+                raise UnitError(f"{origin}: device: {error}") from None
         try:
             return device_from_dict(self.device, f"{origin}: device").with_ceilings(self.ceilings)
         except (DeviceError, ValueError) as error:
