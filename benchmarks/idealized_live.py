@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from helm_rule import helm_runtime
 
-from ridgeline.analytical.idealized import fit_runtime
+from ridgeline.analytical.idealized.model import fit_runtime
 from ridgeline.bench.devices.choose import choose_unit
 from ridgeline.bench.live_requests import Request, build, measure_into
 from ridgeline.results.model_step import ModelStep, points_of

@@ -21,7 +21,9 @@ from pathlib import Path
 import numpy as np
 from helm_rule import helm_prompt
 
-from ridgeline.analytical.idealized import Point, PublishedRuntime, fit_runtime, published_runtimes
+from ridgeline.analytical.idealized.model import fit_runtime
+from ridgeline.analytical.idealized.points import Point
+from ridgeline.analytical.idealized.published import PublishedRuntime, published_runtimes
 
 MOST_MEDIAN = 0.05
 MOST_STEP = 0.20

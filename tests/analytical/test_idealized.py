@@ -12,19 +12,17 @@ from helm_rule import helm_prompt, helm_runtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridgeline.analytical.idealized import (
+from ridgeline.analytical.idealized.model import IdealizedRuntime, fit_runtime
+from ridgeline.analytical.idealized.points import (
     IdealizedError,
-    IdealizedRuntime,
     Point,
     denoised,
-    find_published,
-    fit_runtime,
     points_from_rows,
-    published_runtimes,
+    relative_noise,
     software_efficiency,
     usd_per_request,
 )
-from ridgeline.analytical.idealized.points import relative_noise
+from ridgeline.analytical.idealized.published import find_published, published_runtimes
 
 Truth = Callable[[float, float, float], float]
 EIGHT = ((1, 1), (8, 1), (32, 1), (128, 1), (512, 1), (1024, 1), (1, 64), (1024, 64))

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 from synthetic import make_device, make_manifest, make_measurement
 
-from ridgeline.analytical.idealized import IdealizedError, fit_runtime
+from ridgeline.analytical.idealized.model import fit_runtime
+from ridgeline.analytical.idealized.points import IdealizedError
 from ridgeline.results.model_step import ModelStep, points_of
 from ridgeline.results.pack import add, pack
 from ridgeline.results.store import Store

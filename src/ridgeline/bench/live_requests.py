@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ridgeline.analytical.idealized import denoised
+from ridgeline.analytical.idealized.points import denoised
 from ridgeline.bench.devices.unit import Observed, Session, Unit
 from ridgeline.bench.environment import environment
 from ridgeline.bench.locks import held

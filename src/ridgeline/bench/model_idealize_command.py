@@ -49,7 +49,8 @@ def idealize(
     Points come from a CSV file, a run of ours (--run), published A100 runtimes (--published) or this machine (--live).
     p is the prompt's length in tokens, o the generated tokens, b the requests at once.
     """
-    from ridgeline.analytical.idealized import IdealizedError, fit_runtime
+    from ridgeline.analytical.idealized.model import fit_runtime
+    from ridgeline.analytical.idealized.points import IdealizedError
 
     if published == "list" or live == "list":
         _list(published == "list", json)
@@ -85,7 +86,7 @@ def idealize(
 
 
 def _request(text: str) -> tuple[int, int, int]:
-    from ridgeline.analytical.idealized import IdealizedError
+    from ridgeline.analytical.idealized.points import IdealizedError
 
     parts = text.split(",")
     try:
@@ -108,8 +109,8 @@ def _source(
     store: Path | None,
 ) -> tuple[str, Any, int]:
     """What the points are of, in words, the points, and how many devices they ran on."""
-    from ridgeline.analytical.idealized import IdealizedError, find_published
-    from ridgeline.analytical.idealized.published import SOURCE
+    from ridgeline.analytical.idealized.points import IdealizedError
+    from ridgeline.analytical.idealized.published import SOURCE, find_published
 
     if points is not None:
         return str(points), _csv_points(points, response), 1
@@ -140,7 +141,7 @@ def _source(
 def _csv_points(path: Path, response: str) -> Any:
     import csv
 
-    from ridgeline.analytical.idealized import IdealizedError, points_from_rows
+    from ridgeline.analytical.idealized.points import IdealizedError, points_from_rows
 
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -185,7 +186,7 @@ def _ideal(model: str, device: str | None, weights: str, activations: str, devic
 
 
 def _roofs_measured_here(store: Path | None) -> Any:
-    from ridgeline.analytical.idealized import IdealizedError
+    from ridgeline.analytical.idealized.points import IdealizedError
     from ridgeline.bench.devices.choose import choose_unit
     from ridgeline.bench.measure_command import newest_roofs
     from ridgeline.results.store import Store
@@ -202,7 +203,7 @@ def _roofs_measured_here(store: Path | None) -> Any:
 def _list(published: bool, json: bool) -> None:
     import json as json_module
 
-    from ridgeline.analytical.idealized import published_runtimes
+    from ridgeline.analytical.idealized.published import published_runtimes
     from ridgeline.workloads.runnable.sizes import SIZES
 
     if published:
@@ -229,7 +230,7 @@ def _document(
     ideal: Any,
 ) -> dict[str, Any]:
     """What is printed, in either form."""
-    from ridgeline.analytical.idealized import software_efficiency, usd_per_request
+    from ridgeline.analytical.idealized.points import software_efficiency, usd_per_request
 
     def against_ideal(p: int, o: int, b: int, seconds: float) -> dict[str, Any]:
         if ideal is None:
