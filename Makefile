@@ -20,7 +20,7 @@ SEE_SYSTEM   := true
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test lint format dashboard bench-roofs bench-overhead bench-false-alarms bench-faults bench-power bench-coverage gpu-check bench-energy clean browser
+.PHONY: help setup setup-test run test lint format dashboard bench-roofs bench-overhead bench-false-alarms bench-faults bench-power bench-coverage gpu-check bench-energy bench-idealized clean browser
 
 help: ## Say what each target does.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -91,6 +91,10 @@ gpu-check: setup ## Try every GPU path on a few cases and write gpu-check.md and
 
 bench-energy: setup ## Compare our joules with exact ones and with Zeus; the last line says PASS or FAIL.
 	$(BIN)/python benchmarks/energy.py
+
+bench-idealized: setup ## Predict requests from few: published A100 runtimes, then live decoders (14 minutes); each PASS or FAIL.
+	$(BIN)/python benchmarks/idealized_published.py
+	$(BIN)/python benchmarks/idealized_live.py
 
 clean: ## Remove the virtual environment and caches; never results.
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

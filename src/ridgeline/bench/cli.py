@@ -82,6 +82,7 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ridgeline.analytical.calibration.public_tables import PublicTableError
     from ridgeline.analytical.catalogue import DeviceError
     from ridgeline.analytical.collectives import CollectiveError
+    from ridgeline.analytical.idealized.points import IdealizedError
     from ridgeline.analytical.layout import LayoutError
     from ridgeline.analytical.limits import LimitError
     from ridgeline.analytical.llm_viewer import ParityError
@@ -96,6 +97,7 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ridgeline.results.comparison import ComparisonError
     from ridgeline.results.record import RecordError
     from ridgeline.results.store import StoreError
+    from ridgeline.workloads.runnable.sizes import RunnableError
     from ridgeline.workloads.suite import SuiteError
 
     return (
@@ -104,6 +106,7 @@ def _refusals() -> tuple[type[Exception], ...]:
         CollectiveError,
         ComparisonError,
         DeviceError,
+        IdealizedError,
         LayoutError,
         LimitError,
         MeterError,
@@ -113,6 +116,7 @@ def _refusals() -> tuple[type[Exception], ...]:
         PublicTableError,
         RecordError,
         RegistryError,
+        RunnableError,
         ScenarioError,
         StoreError,
         SuiteError,

@@ -1,7 +1,8 @@
-"""What stands in a store beside our measurements: timings of other tools, and profiles. Each has a table of its own."""
+"""What stands in a store beside our measurements of kernels: timings of other tools, profiles, requests to models."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from ridgeline.results.counters import Counters
 from ridgeline.results.imported import Imported
+from ridgeline.results.model_step import ModelStep
 from ridgeline.results.published import Published
 from ridgeline.results.serving import LatencyStatistics, Serving
 from ridgeline.results.store import Store
@@ -18,7 +20,7 @@ from ridgeline.results.views_counters import figures
 
 def other_rows(store: Store, run_id: str | None) -> list[dict[str, Any]]:
     """Records of other kinds than measurements, as stored; ``kind`` tells them from ours."""
-    kinds = Imported | Counters | Published | Serving
+    kinds = Imported | Counters | Published | Serving | ModelStep
     return [r.model_dump(mode="json") for r in store.records(run_id)[0] if isinstance(r, kinds)]
 
 
@@ -39,6 +41,7 @@ def print_other_kinds(store: Store, run_id: str | None, rows: Sequence[Mapping[s
     profiles = [r for r in records if isinstance(r, Counters)]
     published = [r for r in records if isinstance(r, Published)]
     serving = [r for r in records if isinstance(r, Serving)]
+    steps = [r for r in records if isinstance(r, ModelStep)]
     counted = [row for row in rows if row["counter_tools"]]
     if imported:
         console.print(_imported_table(imported))
@@ -50,7 +53,9 @@ def print_other_kinds(store: Store, run_id: str | None, rows: Sequence[Mapping[s
         console.print(_serving_table(serving))
     if counted:
         console.print(_counted_table(counted))
-    return bool(imported or published or profiles or serving or counted)
+    if steps:
+        console.print(_step_table(steps))
+    return bool(imported or published or profiles or serving or counted or steps)
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str], last: Sequence[str] = ()) -> Table:
@@ -141,6 +146,20 @@ def _profile_table(records: Sequence[Counters]) -> Table:
             r.tool, r.operator, r.implementation, _plain(r.problem_label), str(r.calls), str(len(r.kernels)),
             _seconds(f["profiled_kernel_s"]), _mega(f["dram_bytes_measured"]), _mega(f["l2_bytes_measured"]),
             _number(f["occupancy_percent"]), _plain(r.source_file), _plain("; ".join(r.notes)),
+        )  # fmt: skip
+    return table
+
+
+def _step_table(records: Sequence[ModelStep]) -> Table:
+    right = ("p", "o", "b", "median", "min", "trials", "left out")
+    table = _table("Requests to whole models", ("model", "weights"), right, ("machine", "status"))
+    for r in records:
+        totals = [sum(trial) for trial in r.used_samples_s]
+        table.add_row(
+            _plain(r.model), r.precision, str(r.prompt_tokens), str(r.output_tokens), str(r.batch),
+            _seconds(statistics.median(totals) if totals else None), _seconds(min(totals, default=None)),
+            str(len(r.samples_s)), str(len(r.left_out)), _plain(r.placement.device),
+            _plain(": ".join(filter(None, (r.status, r.reason)))),
         )  # fmt: skip
     return table
 

@@ -11,6 +11,7 @@ from ridgeline.results.counters import Counters
 from ridgeline.results.fact import SCHEMA_VERSION, StoredRecord
 from ridgeline.results.imported import Imported
 from ridgeline.results.measurement import Measurement
+from ridgeline.results.model_step import ModelStep
 from ridgeline.results.published import Published
 from ridgeline.results.serving import Serving
 
@@ -22,6 +23,7 @@ KINDS: dict[str, type[StoredRecord]] = {
     "comparison": Comparison,
     "imported": Imported,
     "counters": Counters,
+    "model_step": ModelStep,
     "published": Published,
     "serving": Serving,
 }

@@ -1,0 +1,84 @@
+"""Runtimes that others measured and published: Megatron-LM on A100 (published.toml beside this file)."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from ridgeline.analytical.idealized.points import IdealizedError, Point
+
+SOURCE = (
+    "stanford-crfm/helm @63754d05, inference_idealized_runtimes.json (Apache-2.0); "
+    "layers and widths: stanford-crfm/helm-efficiency @c31b8fcc, headers of logs/a100"
+)
+LONGEST = 64
+"""Generated tokens of the longest request that was measured."""
+
+
+@dataclass(frozen=True)
+class PublishedRuntime:
+    """One architecture: T(p, o) = prompt_s(p) + (o - 1) step_s; float16, batch 1, A100, rounded to 1 ms."""
+
+    name: str
+    deployments: tuple[str, ...]
+    """Names under which HELM lists it."""
+    layers: int
+    hidden: int
+    ffn: int
+    devices: int
+    """A100 cards, tensor parallel."""
+    prompt_tokens: tuple[int, ...]
+    prompt_s: tuple[float, ...]
+    step_s: float
+    note: str = ""
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """What the publication says of single requests: the prefill of each prompt, and the shortest with 64 tokens."""
+        first = Point(self.prompt_tokens[0], LONGEST, 1, (self.prompt_s[0] + (LONGEST - 1) * self.step_s,))
+        return (*(Point(p, 1, 1, (s,)) for p, s in zip(self.prompt_tokens, self.prompt_s, strict=True)), first)
+
+    @property
+    def block_parameter_count(self) -> float:
+        """Weights of the layers, embeddings left out: 4 h^2 of attention and 2 h ffn each."""
+        return self.layers * (4.0 * self.hidden**2 + 2.0 * self.hidden * self.ffn)
+
+
+@cache
+def published_runtimes() -> dict[str, PublishedRuntime]:
+    """All of them by name."""
+    text = resources.files("ridgeline.analytical.idealized").joinpath("published.toml").read_text(encoding="utf-8")
+    values = tomllib.loads(text)
+    prompt_tokens = tuple(values.pop("prompt_tokens"))
+    found = {}
+    for name, entry in values.items():
+        prompt_s = tuple(float(s) for s in entry["prompt_s"])
+        if len(prompt_s) != len(prompt_tokens):
+            raise IdealizedError(f"published.toml: {name}: {len(prompt_s)} times for {len(prompt_tokens)} prompts")
+        found[name] = PublishedRuntime(
+            name=name,
+            deployments=tuple(entry["deployments"]),
+            layers=entry["layers"],
+            hidden=entry["hidden"],
+            ffn=entry["ffn"],
+            devices=entry["devices"],
+            prompt_tokens=prompt_tokens,
+            prompt_s=prompt_s,
+            step_s=entry["step_s"],
+            note=entry.get("note", ""),
+        )
+    return found
+
+
+def find_published(name: str) -> PublishedRuntime:
+    """One by its name or that of a deployment.
+
+    Raises:
+        IdealizedError: naming what there is.
+    """
+    for runtime in published_runtimes().values():
+        if name == runtime.name or name in runtime.deployments:
+            return runtime
+    raise IdealizedError(f"no published runtime of {name!r}: one of {', '.join(published_runtimes())}")

@@ -1,0 +1,1 @@
+"""Models that run here, with random weights, through the registered kernels."""

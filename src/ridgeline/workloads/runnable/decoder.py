@@ -1,0 +1,186 @@
+"""A decoder with random weights that generates greedily with a KV cache; its products and attention are our kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ridgeline.analytical.operators import Attention, Gemm, WeightOnlyGemm
+from ridgeline.kernels.registry import Context, Run, get_implementation, get_operator
+from ridgeline.workloads.runnable.sizes import DecoderSize, RunnableError, check_precision
+
+INT8_OPERANDS = "bfloat16"
+"""What activations are rounded to in a product with int8 weights: torch has a vector kernel for this one only."""
+
+
+class Linear:
+    """Y = X W for X [m, k] and a random W [k, n] such that Y varies as much as X; one prepared kernel for every m."""
+
+    def __init__(self, n: int, k: int, precision: str, generator: torch.Generator, threads: int) -> None:
+        self._n, self._k, self._precision = n, k, precision
+        self._context = Context("cpu", threads)
+        self._runs: dict[int, Run] = {}
+        name = "gemm" if precision == "float32" else "weight_only_gemm"
+        self._implementation = get_implementation(name, "torch" if precision == "float32" else "torch_int8_packed")
+        constants = dict(get_operator(name).make_constants(self._problem(1), generator))
+        if precision == "float32":
+            constants["b"].mul_(1.0 / math.sqrt(k))
+        self._constants = constants
+
+    def _problem(self, m: int) -> Gemm | WeightOnlyGemm:
+        if self._precision == "float32":
+            return Gemm(m=m, n=self._n, k=self._k, precision="float32")
+        return WeightOnlyGemm(m=m, n=self._n, k=self._k, weight="int8", group=self._k, precision=INT8_OPERANDS)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[m, n] float32 from [m, k] float32."""
+        m = len(x)
+        run = self._runs.get(m)
+        if run is None:
+            run = self._runs[m] = self._implementation.prepare(self._problem(m), self._constants, self._context)
+        if self._precision == "float32":
+            out = torch.empty(m, self._n)
+            run({"a": x}, out)
+            return out
+        rounded = torch.empty(m, self._n, dtype=torch.bfloat16)
+        run({"x": x.to(torch.bfloat16)}, rounded)
+        return rounded.float()
+
+    def matrix(self) -> torch.Tensor:
+        """W [k, n] in float64, as the kernel means it."""
+        if self._precision == "float32":
+            return self._constants["b"].double()
+        return (self._constants["q"].double() * self._constants["scale"].double()).T
+
+
+@dataclass(frozen=True)
+class Block:
+    """Weights of one layer."""
+
+    qkv: Linear
+    out: Linear
+    gate_up: Linear
+    down: Linear
+    attention_norm: torch.Tensor
+    """[hidden]"""
+    ffn_norm: torch.Tensor
+    """[hidden]"""
+
+
+class Cache:
+    """Keys and values of every layer, [layers, batch, kv_heads, capacity, head_dim] each."""
+
+    def __init__(self, size: DecoderSize, batch: int, capacity: int) -> None:
+        shape = (size.layers, batch, size.kv_heads, capacity, size.head_dim)
+        self.keys, self.values = torch.empty(shape), torch.empty(shape)
+        self.length = 0
+        self.capacity = capacity
+
+
+class Decoder:
+    """The model on this CPU. The kernels must be loaded (:func:`ridgeline.kernels.registry.load`).
+
+    Args:
+        size: its dimensions.
+        precision: of :data:`~ridgeline.workloads.runnable.sizes.PRECISIONS`.
+        threads: that its kernels may use.
+        seed: of its weights.
+
+    Raises:
+        RunnableError: for another precision, or dimensions that the int8 kernel does not take.
+    """
+
+    def __init__(self, size: DecoderSize, precision: str, threads: int, seed: int = 0) -> None:
+        check_precision(precision)
+        if precision == "int8" and (size.hidden % 16 or size.ffn % 16):
+            raise RunnableError(f"{size.name}: int8 needs hidden and ffn divisible by 16")
+        self.size, self.precision, self.threads = size, precision, threads
+        g = torch.Generator().manual_seed(seed)
+        h, kv = size.hidden, size.kv_heads * size.head_dim
+
+        def linear(n: int, k: int) -> Linear:
+            return Linear(n, k, precision, g, threads)
+
+        def norm() -> torch.Tensor:
+            return torch.rand(h, generator=g) + 0.5
+
+        self.blocks = [
+            Block(linear(h + 2 * kv, h), linear(h, h), linear(2 * size.ffn, h), linear(h, size.ffn), norm(), norm())
+            for _ in range(size.layers)
+        ]
+        self.final_norm = norm()
+        self.head = linear(size.vocabulary, h)
+        self.embedding = self._embedding(g)
+        self._attention = get_implementation("attention", "torch_sdpa")
+        self._frequencies = size.rope_base ** (-torch.arange(0, size.head_dim, 2) / size.head_dim)
+
+    def _embedding(self, generator: torch.Generator) -> torch.Tensor:
+        """[vocabulary, hidden]. A tied int8 head keeps its own integers: the table is their float32 meaning."""
+        if self.size.tied:
+            return self.head.matrix().T.float().contiguous() * math.sqrt(self.size.hidden)
+        return torch.randn(self.size.vocabulary, self.size.hidden, generator=generator)
+
+    def cache(self, batch: int, capacity: int) -> Cache:
+        """An empty cache for ``capacity`` tokens of each sequence."""
+        return Cache(self.size, batch, capacity)
+
+    def forward(self, tokens: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """Logits [batch, vocabulary] after the last of ``tokens`` [batch, t]; the cache grows by t.
+
+        Raises:
+            RunnableError: where the cache is full, or several tokens follow a prompt (no chunked prefill here).
+        """
+        size = self.size
+        batch, t = tokens.shape
+        s = cache.length + t
+        if s > cache.capacity or (t > 1 and cache.length):
+            raise RunnableError(f"{t} tokens after {cache.length} in a cache of {cache.capacity}")
+        d, heads, kv = size.head_dim, size.q_heads, size.kv_heads
+        angles = torch.arange(cache.length, s)[:, None] * self._frequencies
+        cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+        problem = Attention(
+            batch=batch, q_heads=heads, kv_heads=kv, q_length=t, kv_length=s, head_dim=d, causal=True
+        )  # fmt: skip
+        attend = self._attention.prepare(problem, {}, Context("cpu", self.threads))
+        x = self.embedding[tokens.reshape(-1)]
+        for index, block in enumerate(self.blocks):
+            qkv = block.qkv(self._norm(x, block.attention_norm)).view(batch, t, heads + 2 * kv, d)
+            turned = rotate(qkv[:, :, : heads + kv], cos, sin)
+            keys, values = cache.keys[index, :, :, :s], cache.values[index, :, :, :s]
+            keys[:, :, cache.length :] = turned[:, :, heads:].transpose(1, 2)
+            values[:, :, cache.length :] = qkv[:, :, heads + kv :].transpose(1, 2)
+            mixed = torch.empty(batch, heads, t, d)
+            attend({"q": turned[:, :, :heads].transpose(1, 2), "k": keys, "v": values}, mixed)
+            x = x + block.out(mixed.transpose(1, 2).reshape(batch * t, size.hidden))
+            gate, up = block.gate_up(self._norm(x, block.ffn_norm)).chunk(2, dim=1)
+            x = x + block.down(torch.nn.functional.silu(gate) * up)
+        cache.length = s
+        last = x.view(batch, t, size.hidden)[:, -1]
+        return self.head(self._norm(last, self.final_norm))
+
+    def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.rms_norm(x, (self.size.hidden,), weight, self.size.norm_epsilon)
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary position embedding of x [batch, t, heads, d] by angles [t, 1, d / 2]: halves, as in Llama."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+
+
+@torch.inference_mode()
+def generate(
+    decoder: Decoder, prompt: torch.Tensor, output_tokens: int, after_token: Callable[[], None] = lambda: None
+) -> torch.Tensor:
+    """Greedy continuation [batch, output_tokens] of ``prompt`` [batch, p]; ``after_token`` is called at each token."""
+    batch, p = prompt.shape
+    cache = decoder.cache(batch, p + output_tokens - 1)
+    tokens, made = prompt, []
+    for _ in range(output_tokens):
+        tokens = decoder.forward(tokens, cache).argmax(dim=1, keepdim=True)
+        made.append(tokens)
+        after_token()
+    return torch.cat(made, dim=1)
