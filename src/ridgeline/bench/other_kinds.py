@@ -115,7 +115,7 @@ def _serving_table(records: Sequence[Serving]) -> Table:
         engine = " ".join(part for part in (r.backend, r.tool_version, r.precision) if part)
         table.add_row(
             r.tool, _plain(r.served_model), _plain(r.device_text), _plain(engine), _number(r.gpu_count),
-            _number(r.tensor_parallel), load, f"{_whole(r.input_tokens)} / {_whole(r.output_tokens)}",
+            _number(r.tensor_parallel), load, f"{_whole(r.mean_input_tokens)} / {_whole(r.mean_output_tokens)}",
             *(_latency(r.latencies.get(metric)) for metric in ("ttft", "tpot", "e2el")),
             _whole(r.total_tokens_per_s_per_gpu), _whole(r.output_tokens_per_s_per_gpu), _plain(r.source_file),
         )  # fmt: skip

@@ -64,7 +64,7 @@ def serving_table(records: Sequence[Serving]) -> pd.DataFrame:
             "GPUs": [str(r.gpu_count or MISSING) for r in records],
             "users": [str(r.concurrency or MISSING) for r in records],
             "requests/s": [digits(r.requests_per_s) if r.requests_per_s else MISSING for r in records],
-            "in / out": [f"{_tokens(r.input_tokens)} / {_tokens(r.output_tokens)}" for r in records],
+            "in / out": [f"{_tokens(r.mean_input_tokens)} / {_tokens(r.mean_output_tokens)}" for r in records],
             "ttft": [_latency(r.latencies.get("ttft")) for r in records],
             "tpot": [_latency(r.latencies.get("tpot")) for r in records],
             "e2el": [_latency(r.latencies.get("e2el")) for r in records],

@@ -67,9 +67,9 @@ class Serving(StoredRecord):
     """Most requests under way; null where only the rate limits."""
     request_rate_per_s: float | None = Field(default=None, gt=0.0)
     """Null where requests came as fast as the concurrency let them."""
-    input_tokens: float | None = Field(default=None, gt=0.0)
+    mean_input_tokens: float | None = Field(default=None, gt=0.0)
     """Mean of a request, or the nominal length where the tool states no mean."""
-    output_tokens: float | None = Field(default=None, gt=0.0)
+    mean_output_tokens: float | None = Field(default=None, gt=0.0)
     completed: int | None = Field(default=None, ge=1)
     failed: int | None = Field(default=None, ge=0)
     duration_s: float | None = Field(default=None, gt=0.0)

@@ -47,7 +47,7 @@ def test_an_aggregate_becomes_a_record(tmp_path: Path) -> None:
     assert record.latencies["e2el"].percentiles_s == {"99": pytest.approx(43.5)}
     assert record.total_tokens_per_s_per_gpu == 520.0
     assert record.output_tokens_per_s == pytest.approx(2080.0)
-    assert (record.input_tokens, record.output_tokens) == (1024.0, 1024.0)
+    assert (record.mean_input_tokens, record.mean_output_tokens) == (1024.0, 1024.0)
 
 
 def test_rows_of_the_dashboard_and_disaggregation(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_result_becomes_a_record_in_seconds_per_gpu(tmp_path: Path) -> None:
     assert record.latencies["tpot"].median_s == pytest.approx(0.0126)
     assert record.latencies["ttft"].percentiles_s == {"99": pytest.approx(0.216)}
     assert (record.concurrency, record.request_rate_per_s) == (16, None)
-    assert (record.input_tokens, record.output_tokens) == (1024.0, 128.0)
+    assert (record.mean_input_tokens, record.mean_output_tokens) == (1024.0, 128.0)
     assert record.total_tokens_per_s_per_gpu == pytest.approx(4608.0)
     assert (record.gpu_count, record.tensor_parallel, record.tool_version) == (2, 2, "0.24.0")
     assert record.further["max_concurrent_requests"] == 16
