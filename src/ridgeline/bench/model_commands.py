@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from ridgeline.bench.model_device_command import device
+from ridgeline.bench.model_scorecard_command import scorecard
 
 model_app = typer.Typer(
     help="What hardware could do: tables, idealized runtimes, sweeps, scorecards, audits.",
@@ -12,3 +13,4 @@ model_app = typer.Typer(
     rich_markup_mode=None,
 )
 model_app.command("device")(device)
+model_app.command("scorecard")(scorecard)

@@ -25,6 +25,9 @@ BOOSTED = ("attention decode", "attention prefill")
 """Families where boosting wins on left-out architectures. For GEMM it does not (median over groups 11.1 % against 10.8 %)."""
 
 SOFTWARE = ("vllm", "sglang", "trtllm")
+BOOST_FROM_S = 15e-6
+"""Predicted seconds below which nothing is boosted: a launch-bound call says nothing of tiles and occupancy, and two thirds
+of the decode tables are such."""
 FEWEST_ARCHITECTURES = 2
 """Architectures of a vendor below which those of every vendor are learned from."""
 
@@ -43,8 +46,12 @@ class AcrossModel:
         base = self.constants.seconds(rows.compute_s, rows.memory_s, rows.items)
         if self.boosting is None:
             return base
-        with one_thread():
-            return base * np.exp(self.boosting.predict(_features(rows, base)))
+        long = base > BOOST_FROM_S
+        correction = np.zeros(len(rows))
+        if np.any(long):
+            with one_thread():
+                correction[long] = self.boosting.predict(_features(rows.take(long), base[long]))
+        return base * np.exp(correction)
 
 
 def mean_constants(
@@ -112,14 +119,15 @@ def fit_across(
     features, residuals, weights = [], [], []
     for device, own in rows.items():
         base = mean.seconds(own.compute_s, own.memory_s, own.items)
+        own, base = own.take(base > BOOST_FROM_S), base[base > BOOST_FROM_S]
         twins = sum(devices[other].architecture == devices[device].architecture for other in rows)
         features.append(_features(own, base))
         residuals.append(np.log(own.seconds / base))
         weights.append(np.full(len(own), 1.0 / (len(own) * twins)))
     weight = np.concatenate(weights)
     regressor = HistGradientBoostingRegressor(
-        loss="absolute_error", max_iter=iterations, learning_rate=0.08, max_leaf_nodes=15, min_samples_leaf=100,
-        l2_regularization=1.0, max_features=0.5, early_stopping=False, random_state=seed,
+        max_iter=iterations, learning_rate=0.1, max_leaf_nodes=23, min_samples_leaf=40, l2_regularization=1.0,
+        max_features=0.5, early_stopping=False, random_state=seed,
     )  # fmt: skip
     with one_thread():
         regressor.fit(np.concatenate(features), np.concatenate(residuals), sample_weight=weight / weight.mean())

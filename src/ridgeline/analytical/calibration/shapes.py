@@ -157,6 +157,7 @@ def _attention_features(c: Mapping[str, Any], units: float) -> list[Any]:
     per_kv = batch * kv_heads / units
     packed = batch * kv_heads * np.ceil(q * groups / 64.0) / units
     found = [np.log2(seen), np.log2(groups), np.log2(batch * kv_heads * kv * dim), np.log2(batch * q_heads * q * dim)]
+    found.append(np.mod(np.log2(groups), 1.0))  # kernels for groups of 2^n heads; others fall back to slower ones
     for waves in (blocks, per_kv, packed):
         found += [np.log2(waves), waves / np.ceil(waves)]
     return found
