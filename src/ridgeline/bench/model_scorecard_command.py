@@ -16,6 +16,9 @@ def scorecard(
     splits: Annotated[str, typer.Option("--splits", help="Of site, device, architecture; with commas.")] = ",".join(SPLITS),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
     write: Annotated[Path | None, typer.Option("--write", help="Write the card as Markdown, such as docs/scorecard.md.")] = None,
+    constants: Annotated[
+        Path | None, typer.Option("--constants", help="Fit the constants that ship anew, into this file, and stop.")
+    ] = None,
 ) -> None:
     """Predict published kernel times from others and print the errors (extra `data`; some minutes with `site`)."""
     import json as json_module
@@ -30,6 +33,12 @@ def scorecard(
         print(f"ridgeline: --splits {splits!r}: of {', '.join(SPLITS)}", file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT)
     root = require_data_root()
+    if constants is not None:
+        from ridgeline.analytical.calibration.constants import fit_shipped, to_json
+
+        constants.write_text(to_json(fit_shipped(root, catalogue())), encoding="utf-8")
+        print(constants)
+        return
     rows = card.card_rows(card.scorecard(root, catalogue(), chosen))
     page = card.markdown(rows, f"{DISTRIBUTION} {source_version(root)}".strip())
     if write is not None:

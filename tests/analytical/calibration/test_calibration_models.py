@@ -10,7 +10,7 @@ from synthetic_rows import DEVICES, gemm_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridgeline.analytical.calibration.across import fit_across, leave_out, mean_constants
+from ridgeline.analytical.calibration.across import leave_out, mean_constants
 from ridgeline.analytical.calibration.errors import error_figures, size_bucket
 from ridgeline.analytical.calibration.inside import SiteKriging, fit_inside
 from ridgeline.analytical.calibration.scorecard import card_rows, score_hardware, score_sites
@@ -140,13 +140,6 @@ def test_near_twins_count_once() -> None:
     }  # fmt: skip
     mean = mean_constants(constants, devices, "NVIDIA")
     assert mean.compute_share == pytest.approx(np.sqrt(0.7 * 0.4))
-
-
-def test_boosting_across_devices_needs_the_other_devices_only() -> None:
-    devices, rows = catalogue(), _with_effects(dict.fromkeys(DEVICES, 0.0))
-    model = fit_across({d: rows[d] for d in DEVICES[:3]}, devices, "NVIDIA", boosted=True, iterations=10)
-    predicted = model.predict(rows["nvidia-l40s"])
-    assert np.median(np.abs(np.log(predicted / rows["nvidia-l40s"].seconds))) < 0.15
 
 
 def test_the_same_effect_of_a_device_is_drawn_for_every_operator() -> None:
