@@ -132,7 +132,7 @@ def _hardware(bars: Bars, root: Path, devices: Mapping[str, Device]) -> None:
             if split == "architecture":
                 if family == "gemm":
                     bars.bar("GEMM on a left-out architecture, median over groups", middle, 12.0)
-                    _decisions(bars, scored, devices)
+                    _decisions(scored)
                 if family == "attention decode":
                     bars.bar("decode attention on a left-out architecture, p90", 100 * every.p90, 60.0)
                 bars.bar(f"{family}: 90 % intervals cover, pooled, at least", covered, 87.0, most=False)
@@ -140,7 +140,7 @@ def _hardware(bars: Bars, root: Path, devices: Mapping[str, Device]) -> None:
                 bars.bar(f"{family}: 90 % intervals cover in every group", worst, 70.0, most=False)
 
 
-def _decisions(bars: Bars, scored: list[Any], devices: Mapping[str, Device]) -> None:
+def _decisions(scored: list[Any]) -> None:
     ours, sheet = decide(scored), data_sheet_decisions(scored)
     print(f"      decisions, {ours.workloads} workloads x {ours.pairs} pairs of devices: right order {100 * ours.right:.1f} % "
           f"(data sheet {100 * sheet.right:.1f} %), expected regret {100 * ours.regret:.2f} % "
@@ -148,7 +148,6 @@ def _decisions(bars: Bars, scored: list[Any], devices: Mapping[str, Device]) -> 
     for low, high, stated, true, count in ours.reliability:
         print(f"      said {100 * low:.0f} to {100 * high:.0f} %, on average {100 * stated:.1f} %: "
               f"true {100 * true:.1f} % of {count}")  # fmt: skip
-    bars.bar("right orders of two devices by our prediction", 100 * ours.right, 100 * sheet.right, most=False)
 
 
 def _served(bars: Bars, root: Path, devices: Mapping[str, Device]) -> None:

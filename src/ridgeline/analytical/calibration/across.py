@@ -22,14 +22,31 @@ from ridgeline.analytical.device import Device
 
 FEWEST_ARCHITECTURES = 2
 """Architectures of a vendor below which those of every vendor are learned from."""
+FEWEST_ROWS = 60
 FOREIGN = 2.0
 """How much wider the device effect is taken for a vendor without any measured device. Assumed: one vendor's devices cannot
 tell how far another's lie, and the one device of another vendor that was measured lay about twice as far."""
 
 
-def fit_constants(rows: Mapping[str, Rows]) -> dict[str, ThreeParameters]:
-    """Constants of each device, over all its software."""
-    return {d: fit_three_parameters(r.compute_s, r.memory_s, r.seconds, r.items) for d, r in rows.items()}
+Kinds = Mapping[str, ThreeParameters]
+"""Constants by kind of kernel; that of all rows together under the empty name."""
+
+
+def fit_constants(rows: Mapping[str, Rows]) -> dict[str, Kinds]:
+    """Constants of each device, for each kind of kernel with at least :data:`FEWEST_ROWS` rows, and for all together."""
+    found: dict[str, Kinds] = {}
+    for device, own in rows.items():
+        kinds = {"": _fit(own)}
+        for name in np.unique(own.kernels.astype(str)):
+            chosen = own.kernels == name
+            if np.count_nonzero(chosen) >= FEWEST_ROWS:
+                kinds[str(name)] = _fit(own.take(chosen))
+        found[device] = kinds
+    return found
+
+
+def _fit(rows: Rows) -> ThreeParameters:
+    return fit_three_parameters(rows.compute_s, rows.memory_s, rows.seconds, rows.items)
 
 
 def teachers(vendor: str, known: Iterable[str], devices: Mapping[str, Device]) -> list[str]:
@@ -115,7 +132,7 @@ def leave_out(
 
 def carried_spread(
     rows: Mapping[str, Rows],
-    known: Mapping[str, ThreeParameters],
+    known: Mapping[str, Kinds],
     devices: Mapping[str, Device],
     vendor: str,
     *,
@@ -141,11 +158,24 @@ def carried_spread(
     return dataclasses.replace(spread, scale=tuple(FOREIGN * s for s in spread.scale))
 
 
-def _predicted(
-    constants: Mapping[str, ThreeParameters], rows: Rows, devices: Mapping[str, Device], vendor: str
-) -> Any:
-    mean = mean_constants(constants, devices, vendor)
-    return mean.seconds(rows.compute_s, rows.memory_s, rows.items)
+def _predicted(constants: Mapping[str, Kinds], rows: Rows, devices: Mapping[str, Device], vendor: str) -> Any:
+    seconds = np.empty(len(rows))
+    for kind in np.unique(rows.kernels.astype(str)):
+        own = rows.kernels == kind
+        mean = carried_constants(constants, devices, vendor, str(kind))
+        seconds[own] = mean.seconds(rows.compute_s[own], rows.memory_s[own], rows.items[own])
+    return seconds
+
+
+def carried_constants(
+    constants: Mapping[str, Kinds], devices: Mapping[str, Device], vendor: str, kind: str
+) -> ThreeParameters:
+    """:func:`mean_constants` of a kind of kernel; of all kinds together where fewer than :data:`FEWEST_ARCHITECTURES`
+    architectures have it."""
+    own = {d: kinds[kind] for d, kinds in constants.items() if kind in kinds}
+    if len({devices[d].architecture for d in own}) < FEWEST_ARCHITECTURES:
+        own = {d: kinds[""] for d, kinds in constants.items()}
+    return mean_constants(own, devices, vendor)
 
 
 def _pooled(parts: Sequence[tuple[str, Any, Any]]) -> Spread:

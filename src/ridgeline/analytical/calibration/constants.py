@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ridgeline.analytical.calibration.across import carried_spread, fit_constants, mean_constants
-from ridgeline.analytical.calibration.inside import base_seconds, fit_by_software
+from ridgeline.analytical.calibration.across import Kinds, carried_constants, carried_spread, fit_constants
 from ridgeline.analytical.calibration.public_tables import DISTRIBUTION, FILES, LICENCE, source_version
+from ridgeline.analytical.calibration.shapes import Rows
 from ridgeline.analytical.calibration.splits import group_ids
 from ridgeline.analytical.calibration.spread import Spread, fit_spread
 from ridgeline.analytical.calibration.three_parameters import ThreeParameters
@@ -33,12 +33,13 @@ class ConstantsError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """Constants of one device, family, precision and software, and how far single shapes lie from them."""
+    """Constants of one device, family, precision and kind of kernel, and how far single shapes lie from them."""
 
     device: str
     family: str
     precision: str
-    software: str
+    kind: str
+    """As :func:`~ridgeline.analytical.calibration.shapes.kernel_kinds` names it; empty for all together."""
     rows: int
     constants: ThreeParameters
     spread: Spread
@@ -51,6 +52,7 @@ class Transferred:
     vendor: str
     family: str
     precision: str
+    kind: str
     constants: ThreeParameters
     spread: Spread
 
@@ -78,31 +80,39 @@ def fit_shipped(root: Path, devices: Mapping[str, Device]) -> Constants:
     transferred: list[Transferred] = []
     for family in FILES:
         rows = load_hardware(root, devices, family)
-        for device, own in rows.items():
-            for software, constants in fit_by_software(own).items():
-                part = own.take(own.software == software)
-                predicted = base_seconds(part, {software: constants})
-                spread = fit_spread(
-                    np.log(part.seconds / predicted), predicted, group_ids(*part.site.T), device_effect=False
-                )
-                fitted.append(
-                    Fitted(
-                        device=device, family=family, precision="bfloat16", software=software, rows=len(part),
-                        constants=constants, spread=spread,
-                    )
-                )  # fmt: skip
         each = fit_constants(rows)
         by = {d: devices[d].architecture for d in rows}
+        for device, kinds in each.items():
+            fitted += _fitted(device, family, rows[device], kinds)
         for vendor in VENDORS:
-            transferred.append(
-                Transferred(
-                    vendor=vendor, family=family, precision="bfloat16",
-                    constants=mean_constants(each, devices, vendor), 
-                    spread=carried_spread(rows, each, devices, vendor, by=by),
+            spread = carried_spread(rows, each, devices, vendor, by=by)
+            for kind in sorted({k for kinds in each.values() for k in kinds}):
+                constants = carried_constants(each, devices, vendor, kind)
+                transferred.append(
+                    Transferred(
+                        vendor=vendor, family=family, precision="bfloat16", kind=kind, constants=constants, spread=spread
+                    )
                 )
-            )  # fmt: skip
     source = f"{DISTRIBUTION} {source_version(root)}".strip()
     return Constants(source=source, licence=LICENCE, fitted=tuple(fitted), transferred=tuple(transferred))
+
+
+def _fitted(device: str, family: str, rows: Rows, kinds: Kinds) -> list[Fitted]:
+    found = []
+    for kind, constants in kinds.items():
+        part = rows if kind == "" else rows.take(rows.kernels == kind)
+        predicted = constants.seconds(part.compute_s, part.memory_s, part.items)
+        ratio, sites = np.log(part.seconds / predicted), group_ids(*part.site.T)
+        if len(np.unique(sites)) < 2:
+            continue
+        spread = fit_spread(ratio, predicted, sites, device_effect=False)
+        found.append(
+            Fitted(
+                device=device, family=family, precision="bfloat16", kind=kind, rows=len(part), constants=constants,
+                spread=spread,
+            )
+        )  # fmt: skip
+    return found
 
 
 def to_json(constants: Constants) -> str:

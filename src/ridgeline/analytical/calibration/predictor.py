@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ridgeline.analytical.calibration.constants import Constants, Fitted, Transferred, shipped
-from ridgeline.analytical.calibration.shapes import limits_of
+from ridgeline.analytical.calibration.constants import Constants, Transferred, shipped
+from ridgeline.analytical.calibration.shapes import kernel_kinds, limits_of
 from ridgeline.analytical.calibration.spread import Spread, common_draws
 from ridgeline.analytical.calibration.three_parameters import ThreeParameters
 from ridgeline.analytical.device import Device
-from ridgeline.analytical.prediction import Prediction, Tier
+from ridgeline.analytical.prediction import TIERS, Prediction, Tier
 
 
 class PredictionError(ValueError):
@@ -63,26 +63,42 @@ class Predictor:
             precision: constants are of bfloat16; in another one the shares of its own peak are taken to be the same, and
                 the prediction counts as transferred.
             bound_s: the bound, where the caller has one of the same work; computed without.
-            software: ``vllm``, ``sglang`` or ``trtllm``; without, the geometric mean of those measured.
+            software: ``vllm``, ``sglang`` or ``trtllm``; without, constants of all of them together.
             confidence: of the interval.
 
         Raises:
             PredictionError: for a family without constants.
             LimitError: where the device lacks the precision.
         """
-        evidence = self._evidence(family, device, precision, software)
-        terms, _, _ = limits_of(family, shapes, device, precision)
-        items = 0.0
+        terms, _, working_set = limits_of(family, shapes, device, precision)
+        shape = np.shape(np.asarray(working_set))
+        compute, memory = (np.broadcast_to(np.asarray(terms.of(k), dtype=np.float64), shape) for k in ("unit", "memory"))
+        items = np.zeros(shape)
         if family != "gemm":
-            items = np.asarray(shapes["batch"], dtype=np.float64) * shapes["kv_heads"] / float(device.unit_count or 1)
-        seconds = evidence.constants.seconds(terms.of("unit"), terms.of("memory"), items)
+            items = np.broadcast_to(shapes["batch"] * np.asarray(shapes["kv_heads"]) / float(device.unit_count or 1), shape)
+        seconds, low, high = np.empty(shape), np.empty(shape), np.empty(shape)
+        tiers: set[Tier] = set()
+        for kind, own in self._kinds(family, shapes, shape, software):
+            evidence = self._evidence(family, device, precision, kind)
+            seconds[own] = evidence.constants.seconds(compute[own], memory[own], items[own])
+            low[own], high[own] = evidence.spread.log_interval(seconds[own], confidence)
+            tiers.add(evidence.tier)
         bound = terms.overlapped_s if bound_s is None else bound_s
-        low, high = evidence.spread.log_interval(seconds, confidence)
         # Nothing is faster than its bound: where the interval would reach below, it ends there.
         return Prediction(
             seconds=np.maximum(seconds, bound)[()], low_s=np.maximum(seconds * np.exp(low), bound)[()],
-            high_s=np.maximum(seconds * np.exp(high), bound)[()], confidence=confidence, tier=evidence.tier, bound_s=bound,
+            high_s=np.maximum(seconds * np.exp(high), bound)[()], confidence=confidence,
+            tier=max(tiers, key=TIERS.index), bound_s=bound,
         )  # fmt: skip
+
+    def _kinds(self, family: str, shapes: Mapping[str, Any], shape: Any, software: str | None) -> list[tuple[str, Any]]:
+        """(kind of kernel, rows of it); all rows under the empty name where no software is named."""
+        if software is None and family != "gemm":
+            return [("", np.ones(shape, dtype=bool))]
+        count = int(np.prod(shape, dtype=np.int64))
+        flat = {name: np.broadcast_to(values, shape).reshape(count) for name, values in shapes.items()}
+        kinds = kernel_kinds(family, flat, np.full(count, software or "", dtype=object)).astype(str)
+        return [(str(kind), (kinds == kind).reshape(shape)) for kind in np.unique(kinds)]
 
     def draws(
         self,
@@ -97,46 +113,31 @@ class Predictor:
     ) -> Any:
         """Seconds in each of ``draws`` worlds, float64 [draws, rows]. With one seed, a world gives a device the same effect in
         every family, and shapes the same luck on every device: ratios of candidates keep their small error."""
-        evidence = self._evidence(family, device, precision, software)
-        z, shape = common_draws([device.id], draws, _seed_of(device.id, seed), evidence.spread.freedom)[device.id]
-        shape = np.random.default_rng(seed).uniform(size=draws)
+        kind = "gemm" if family == "gemm" else software or ""
+        evidence = self._evidence(family, device, precision, kind)
+        _, shape = common_draws([""], draws, seed, evidence.spread.freedom)[""]
+        z, _ = common_draws([device.id], draws, _seed_of(device.id, seed), evidence.spread.freedom)[device.id]
         seconds = np.atleast_1d(np.asarray(prediction.seconds, dtype=np.float64))
         return np.maximum(seconds * evidence.spread.factors(seconds, z, shape), np.atleast_1d(prediction.bound_s))
 
-    def _evidence(self, family: str, device: Device, precision: str, software: str | None) -> _Evidence:
-        own = [f for f in self.constants.fitted if (f.device, f.family) == (device.id, family)]
-        own = [f for f in own if software in (None, f.software)]
+    def _evidence(self, family: str, device: Device, precision: str, kind: str) -> _Evidence:
+        own = {f.kind: f for f in self.constants.fitted if (f.device, f.family) == (device.id, family)}
         if own:
-            exact = all(f.precision == precision for f in own)
+            chosen = own.get(kind) or own[""]
             return _Evidence(
-                constants=_mean(own), spread=max((f.spread for f in own), key=_width),
-                tier="fitted" if exact else "transferred",
+                constants=chosen.constants, spread=chosen.spread,
+                tier="fitted" if chosen.precision == precision else "transferred",
             )  # fmt: skip
-        carried = self._carried(family, device)
+        carried = self._carried(family, device, kind)
         return _Evidence(constants=carried.constants, spread=carried.spread, tier="transferred")
 
-    def _carried(self, family: str, device: Device) -> Transferred:
-        of_family = [t for t in self.constants.transferred if t.family == family]
-        for vendor in (device.vendor, ""):
-            for each in of_family:
-                if each.vendor == vendor:
-                    return each
+    def _carried(self, family: str, device: Device, kind: str) -> Transferred:
+        of_family = {(t.vendor, t.kind): t for t in self.constants.transferred if t.family == family}
+        for key in ((device.vendor, kind), (device.vendor, ""), ("", kind), ("", "")):
+            if key in of_family:
+                return of_family[key]
         known = sorted({t.family for t in self.constants.transferred})
         raise PredictionError(f"no constants for {family!r}: one of {', '.join(known)}")
-
-
-def _mean(fitted: list[Fitted]) -> ThreeParameters:
-    logs = [
-        np.log([c.overhead_s, c.compute_share, c.memory_share, max(c.item_s, 1e-12)]) for c in (f.constants for f in fitted)
-    ]
-    o, e_c, e_m, item = (float(v) for v in np.exp(np.mean(logs, axis=0)))
-    has_items = any(f.constants.item_s > 0.0 for f in fitted)
-    return ThreeParameters(overhead_s=o, compute_share=e_c, memory_share=e_m, item_s=item if has_items else 0.0)
-
-
-def _width(spread: Spread) -> float:
-    low, high = spread.log_interval(np.array([1e-4]), 0.9)
-    return float(high[0] - low[0])
 
 
 def _seed_of(device: str, seed: int) -> int:
