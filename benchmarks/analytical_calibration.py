@@ -164,7 +164,9 @@ def _served(bars: Bars, root: Path, devices: Mapping[str, Device]) -> None:
         outside[test] = fit_step(rows, train, with_stack=False).predict(rows, test)
         left = error_figures(rows.tpot_s[test], outside[test])
         assert left is not None
-        print(f"      TPOT, {system} left out: {left.count} rows, median {100 * left.median:.1f} %, bias {100 * left.bias:+.1f} %")
+        print(
+            f"      TPOT, {system} left out: {left.count} rows, median {100 * left.median:.1f} %, bias {100 * left.bias:+.1f} %"
+        )
     known, unknown = error_figures(rows.tpot_s, inside), error_figures(rows.tpot_s, outside)
     assert known is not None
     assert unknown is not None
@@ -198,7 +200,9 @@ def main() -> int:
         if not chosen or name in chosen:
             part(bars, root, devices)
             print(f"      ({name}: {time.perf_counter() - started:.0f} s so far)", flush=True)
-    print("      power of B200 GEMM: not judged: the wheel's GEMM tables carry no power (attention and MoE of vLLM 0.22 do)")
+    print(
+        "      power of B200 GEMM: not judged: the wheel's GEMM tables carry no power (attention and MoE of vLLM 0.22 do)"
+    )
     print("      surfaces against aiconfigurator's table mode: not run")
     if bars.missed:
         print(f"missed: {'; '.join(bars.missed)}")

@@ -13,9 +13,13 @@ SPLITS = ("site", "device", "architecture")
 
 
 def scorecard(
-    splits: Annotated[str, typer.Option("--splits", help="Of site, device, architecture; with commas.")] = ",".join(SPLITS),
+    splits: Annotated[str, typer.Option("--splits", help="Of site, device, architecture; with commas.")] = ",".join(
+        SPLITS
+    ),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
-    write: Annotated[Path | None, typer.Option("--write", help="Write the card as Markdown, such as docs/scorecard.md.")] = None,
+    write: Annotated[
+        Path | None, typer.Option("--write", help="Write the card as Markdown, such as docs/scorecard.md.")
+    ] = None,
     constants: Annotated[
         Path | None, typer.Option("--constants", help="Fit the constants that ship anew, into this file, and stop.")
     ] = None,

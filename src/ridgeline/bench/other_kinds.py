@@ -17,7 +17,9 @@ from ridgeline.results.views_counters import figures
 
 def other_rows(store: Store, run_id: str | None) -> list[dict[str, Any]]:
     """Records of other kinds than measurements, as stored; ``kind`` tells them from ours."""
-    return [r.model_dump(mode="json") for r in store.records(run_id)[0] if isinstance(r, Imported | Counters | Published)]
+    return [
+        r.model_dump(mode="json") for r in store.records(run_id)[0] if isinstance(r, Imported | Counters | Published)
+    ]
 
 
 def print_other_kinds(store: Store, run_id: str | None, rows: Sequence[Mapping[str, Any]], console: Console) -> bool:

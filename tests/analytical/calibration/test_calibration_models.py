@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from synthetic_rows import DEVICES, gemm_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_rows import DEVICES, gemm_rows
 
 from ridgeline.analytical.calibration.across import leave_out, mean_constants
 from ridgeline.analytical.calibration.errors import error_figures, size_bucket
@@ -124,9 +124,7 @@ def test_a_left_out_architecture_leaks_into_nothing() -> None:
     changed = dict(rows)
     name = "nvidia-l40s"
     changed[name] = dataclasses.replace(rows[name], seconds=rows[name].seconds * 7.0)
-    before, after = (
-        next(one for one in leave_out(r, devices, by=by) if one.device == name) for r in (rows, changed)
-    )
+    before, after = (next(one for one in leave_out(r, devices, by=by) if one.device == name) for r in (rows, changed))
     assert before.predicted_s == pytest.approx(after.predicted_s)
     assert before.low_s == pytest.approx(after.low_s)
     assert before.high_s == pytest.approx(after.high_s)

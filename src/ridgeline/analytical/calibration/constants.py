@@ -90,7 +90,12 @@ def fit_shipped(root: Path, devices: Mapping[str, Device]) -> Constants:
                 constants = carried_constants(each, devices, vendor, kind)
                 transferred.append(
                     Transferred(
-                        vendor=vendor, family=family, precision="bfloat16", kind=kind, constants=constants, spread=spread
+                        vendor=vendor,
+                        family=family,
+                        precision="bfloat16",
+                        kind=kind,
+                        constants=constants,
+                        spread=spread,
                     )
                 )
     source = f"{DISTRIBUTION} {source_version(root)}".strip()
@@ -117,7 +122,10 @@ def _fitted(device: str, family: str, rows: Rows, kinds: Kinds) -> list[Fitted]:
 
 def to_json(constants: Constants) -> str:
     """The constants as the file that ships, rounded to five digits."""
-    return json.dumps(_rounded(asdict(constants)), indent=None, separators=(",", ":")).replace('{"device"', '\n{"device"') + "\n"
+    return (
+        json.dumps(_rounded(asdict(constants)), indent=None, separators=(",", ":")).replace('{"device"', '\n{"device"')
+        + "\n"
+    )
 
 
 def _rounded(value: Any) -> Any:

@@ -52,9 +52,7 @@ def base_seconds(rows: Rows, constants: Mapping[str, ThreeParameters]) -> Any:
     seconds = np.empty(len(rows))
     for name in np.unique(rows.software.astype(str)):
         own = rows.software == name
-        seconds[own] = constants[str(name)].seconds(
-            rows.compute_s[own], rows.memory_s[own], rows.items[own]
-        )
+        seconds[own] = constants[str(name)].seconds(rows.compute_s[own], rows.memory_s[own], rows.items[own])
     return seconds
 
 
@@ -111,7 +109,9 @@ class SiteKriging:
         """(sites, loads) of each set of loads that were measured at the same sites."""
         measured = np.isfinite(self.residual)
         patterns, of_load = np.unique(measured, axis=1, return_inverse=True)
-        pairs = ((np.flatnonzero(patterns[:, i]), np.flatnonzero(of_load.ravel() == i)) for i in range(patterns.shape[1]))
+        pairs = (
+            (np.flatnonzero(patterns[:, i]), np.flatnonzero(of_load.ravel() == i)) for i in range(patterns.shape[1])
+        )
         return [(own, loads) for own, loads in pairs if len(own) >= _FEWEST_SITES]
 
 
@@ -216,9 +216,7 @@ def _smoothed(matrix: Any, keys: list[tuple[Any, ...]]) -> Any:
     return np.where(known, (np.where(known, matrix, 0.0) @ weight) / np.maximum(known @ weight, 1e-12), np.nan)
 
 
-def _boosting_features(
-    rows: Rows, base: Any, surface: Any, smooth: Any, beside: Any, software: tuple[str, ...]
-) -> Any:
+def _boosting_features(rows: Rows, base: Any, surface: Any, smooth: Any, beside: Any, software: tuple[str, ...]) -> Any:
     which = np.array([software.index(str(name)) for name in rows.software], dtype=np.float64)
     return np.column_stack(
         [rows.site, rows.load, rows.features, np.log(base), surface, smooth - surface, beside - surface[:, None], which]

@@ -70,12 +70,19 @@ class Predictor:
             PredictionError: for a family without constants.
             LimitError: where the device lacks the precision.
         """
+        known = sorted({t.family for t in self.constants.transferred})
+        if family not in known:
+            raise PredictionError(f"no constants for {family!r}: one of {', '.join(known)}")
         terms, _, working_set = limits_of(family, shapes, device, precision)
         shape = np.shape(np.asarray(working_set))
-        compute, memory = (np.broadcast_to(np.asarray(terms.of(k), dtype=np.float64), shape) for k in ("unit", "memory"))
+        compute, memory = (
+            np.broadcast_to(np.asarray(terms.of(k), dtype=np.float64), shape) for k in ("unit", "memory")
+        )
         items = np.zeros(shape)
         if family != "gemm":
-            items = np.broadcast_to(shapes["batch"] * np.asarray(shapes["kv_heads"]) / float(device.unit_count or 1), shape)
+            items = np.broadcast_to(
+                shapes["batch"] * np.asarray(shapes["kv_heads"]) / float(device.unit_count or 1), shape
+            )
         seconds, low, high = np.empty(shape), np.empty(shape), np.empty(shape)
         tiers: set[Tier] = set()
         for kind, own in self._kinds(family, shapes, shape, software):
@@ -136,8 +143,7 @@ class Predictor:
         for key in ((device.vendor, kind), (device.vendor, ""), ("", kind), ("", "")):
             if key in of_family:
                 return of_family[key]
-        known = sorted({t.family for t in self.constants.transferred})
-        raise PredictionError(f"no constants for {family!r}: one of {', '.join(known)}")
+        raise PredictionError(f"no constants for {family!r} on a device of {device.vendor}")
 
 
 def _seed_of(device: str, seed: int) -> int:

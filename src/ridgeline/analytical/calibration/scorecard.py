@@ -179,7 +179,9 @@ def by_group(scored: Sequence[Scored], shortest_s: float = LONG_S) -> dict[str, 
 
 def _stack(scored: Sequence[Scored], shortest_s: float) -> list[Any]:
     keep = [s.rows.seconds > shortest_s for s in scored]
-    columns = [[getattr(s, n)[k] for s, k in zip(scored, keep, strict=True)] for n in ("predicted_s", "low_s", "high_s")]
+    columns = [
+        [getattr(s, n)[k] for s, k in zip(scored, keep, strict=True)] for n in ("predicted_s", "low_s", "high_s")
+    ]
     return [np.concatenate(c) for c in ([s.rows.seconds[k] for s, k in zip(scored, keep, strict=True)], *columns)]
 
 

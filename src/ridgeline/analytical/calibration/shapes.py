@@ -85,9 +85,7 @@ def work_of(family: str, columns: Mapping[str, Any], precision: str, stored: str
     )  # fmt: skip
 
 
-def limits_of(
-    family: str, columns: Mapping[str, Any], device: Device, precision: str
-) -> tuple[Limits, Limits, Any]:
+def limits_of(family: str, columns: Mapping[str, Any], device: Device, precision: str) -> tuple[Limits, Limits, Any]:
     """(limits, limits with a warm cache, working set in bytes) of every row of a table in one precision.
 
     Special functions are left out of attention's limits: their rates are assumed, not from a data sheet.
@@ -111,7 +109,9 @@ def rows_of(family: str, columns: Mapping[str, Any], device: Device, precision: 
     """
     terms, warm, working_set = limits_of(family, columns, device, precision)
     shape = np.shape(columns["seconds"])
-    compute, memory = (np.broadcast_to(np.asarray(terms.of(kind), dtype=np.float64), shape) for kind in ("unit", "memory"))
+    compute, memory = (
+        np.broadcast_to(np.asarray(terms.of(kind), dtype=np.float64), shape) for kind in ("unit", "memory")
+    )
     units = float(device.unit_count or 1)
     if family == "gemm":
         site, load = (("n", "k"), ("m",))
@@ -152,7 +152,10 @@ def kernel_kinds(family: str, columns: Mapping[str, Any], software: Any) -> Any:
     groups = np.broadcast_to(np.asarray(columns["q_heads"]) / np.asarray(columns["kv_heads"]), software.shape)
     window = np.broadcast_to(np.asarray(columns["window"]), software.shape)
     return np.array(
-        [f"{s}{' wide' if g > WIDE else ''}{' windowed' if w > 0 else ''}" for s, g, w in zip(software, groups, window, strict=True)],
+        [
+            f"{s}{' wide' if g > WIDE else ''}{' windowed' if w > 0 else ''}"
+            for s, g, w in zip(software, groups, window, strict=True)
+        ],
         dtype=object,
     )
 

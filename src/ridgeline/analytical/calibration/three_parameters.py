@@ -48,9 +48,7 @@ class ThreeParameters:
         return (self.overhead_s + self.item_s * np.asarray(items, dtype=np.float64) + busy)[()]
 
 
-def fit_three_parameters(
-    compute_s: Any, memory_s: Any, measured_s: Any, items: Any = None
-) -> ThreeParameters:
+def fit_three_parameters(compute_s: Any, memory_s: Any, measured_s: Any, items: Any = None) -> ThreeParameters:
     """The constants with the least robust error of log time (soft L1).
 
     Args:
