@@ -20,7 +20,7 @@ SEE_SYSTEM   := true
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test lint format dashboard bench-roofs bench-overhead bench-false-alarms bench-faults bench-power bench-coverage gpu-check bench-energy bench-idealized clean browser
+.PHONY: help setup setup-test run test lint format dashboard bench-roofs bench-overhead bench-false-alarms bench-faults bench-power bench-coverage bench-analytical gpu-check bench-energy bench-idealized clean browser
 
 help: ## Say what each target does.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -85,6 +85,13 @@ bench-power: setup ## Compare kernels with 5, 2 and 1 % more work: how often it 
 
 bench-coverage: setup ## Check how often our interval holds the truth, on synthetic series; PASS or FAIL.
 	$(BIN)/python benchmarks/interval_coverage.py
+
+$(VENV)/data.stamp: $(VENV)/run.stamp
+	$(BIN)/python -m pip install -qq $(CONSTRAINTS) -e '.[run,data]'
+	@touch $@
+
+bench-analytical: $(VENV)/data.stamp ## Predict published GPU kernels that were left out (82 MB of tables, minutes); PASS or FAIL.
+	$(BIN)/python benchmarks/analytical_calibration.py
 
 gpu-check: setup ## Try every GPU path on a few cases and write gpu-check.md and gpu-check.json; exits 2 without a GPU.
 	$(BIN)/python -m ridgeline.bench.gpu_check

@@ -7,6 +7,7 @@ import typer
 from ridgeline.bench.model_audit_command import audit
 from ridgeline.bench.model_device_command import device
 from ridgeline.bench.model_idealize_command import idealize
+from ridgeline.bench.model_scorecard_command import scorecard
 from ridgeline.bench.model_sweep_command import sweep
 from ridgeline.bench.model_table_command import table
 
@@ -20,3 +21,4 @@ model_app.command("device")(device)
 model_app.command("idealize")(idealize)
 model_app.command("sweep")(sweep)
 model_app.command("table")(table)
+model_app.command("scorecard")(scorecard)

@@ -1,50 +1,60 @@
 """Prediction on hardware that nobody measured: constants carried over from other devices, with the spread that they showed
 on devices left out.
 
-Three constants of each measured device are averaged in logarithms, first over the devices of an architecture, then over
-architectures: near twins (H100 and H200) count once. For a family whose kernels depend on how full the device is (decode
-attention: sequences x KV heads against multiprocessors), boosting on shapes in units of the device is added; it learns from
-the other devices only, each architecture with the same weight.
+The constants of each measured device are averaged in logarithms, first over the devices of an architecture, then over
+architectures: near twins (H100 and H200) count once. Boosting on shapes in units of the device was tried on top and did not
+win on left-out architectures: GEMM 11.1 % instead of 10.8 % (median over groups), decode attention 21 to 26 % instead of 20 %.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ridgeline.analytical.calibration.inside import one_thread
 from ridgeline.analytical.calibration.shapes import Rows
 from ridgeline.analytical.calibration.spread import Spread, fit_spread
 from ridgeline.analytical.calibration.three_parameters import ThreeParameters, fit_three_parameters
 from ridgeline.analytical.device import Device
 
-BOOSTED = ("attention decode", "attention prefill")
-"""Families where boosting wins on left-out architectures. For GEMM it does not (median over groups 11.1 % against 10.8 %)."""
-
-SOFTWARE = ("vllm", "sglang", "trtllm")
 FEWEST_ARCHITECTURES = 2
 """Architectures of a vendor below which those of every vendor are learned from."""
+FEWEST_ROWS = 60
+FOREIGN = 2.0
+"""How much wider the device effect is taken for a vendor without any measured device. Assumed: one vendor's devices cannot
+tell how far another's lie, and the one device of another vendor that was measured lay about twice as far."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AcrossModel:
-    """What other devices say of one that was not measured."""
+Kinds = Mapping[str, ThreeParameters]
+"""Constants by kind of kernel; that of all rows together under the empty name."""
 
-    family: str
-    constants: ThreeParameters
-    boosting: Any = None
-    """A fitted regressor of log(measured / three constants), or ``None``."""
 
-    def predict(self, rows: Rows) -> Any:
-        """Seconds of every row."""
-        base = self.constants.seconds(rows.compute_s, rows.memory_s, rows.items)
-        if self.boosting is None:
-            return base
-        with one_thread():
-            return base * np.exp(self.boosting.predict(_features(rows, base)))
+def fit_constants(rows: Mapping[str, Rows]) -> dict[str, Kinds]:
+    """Constants of each device, for each kind of kernel with at least :data:`FEWEST_ROWS` rows, and for all together."""
+    found: dict[str, Kinds] = {}
+    for device, own in rows.items():
+        kinds = {"": _fit(own)}
+        for name in np.unique(own.kernels.astype(str)):
+            chosen = own.kernels == name
+            if np.count_nonzero(chosen) >= FEWEST_ROWS:
+                kinds[str(name)] = _fit(own.take(chosen))
+        found[device] = kinds
+    return found
+
+
+def _fit(rows: Rows) -> ThreeParameters:
+    return fit_three_parameters(rows.compute_s, rows.memory_s, rows.seconds, rows.items)
+
+
+def teachers(vendor: str, known: Iterable[str], devices: Mapping[str, Device]) -> list[str]:
+    """Which of the ``known`` devices tell how a further one of ``vendor`` differs from its prediction: those of the vendor,
+    where at least :data:`FEWEST_ARCHITECTURES` of their architectures are there, else all."""
+    known = sorted(known)
+    same = [d for d in known if devices[d].vendor == vendor]
+    return same if len({devices[d].architecture for d in same}) >= FEWEST_ARCHITECTURES else known
 
 
 def mean_constants(
@@ -52,8 +62,8 @@ def mean_constants(
 ) -> ThreeParameters:
     """The constants' mean in logarithms, over architectures of the mean over each one's devices.
 
-    What a call and an item cost is taken from ``vendor``'s devices, where :data:`FEWEST_ARCHITECTURES` of its architectures
-    are there: it belongs to the runtime (B60 29 us, the others 2 to 5 us for a GEMM). Shares of the peaks are taken from all.
+    What a call and an item cost is taken from :func:`teachers` of ``vendor``: it belongs to the runtime (B60 29 us, the
+    others 2 to 5 us for a GEMM). Shares of the peaks are taken from all.
 
     Raises:
         ValueError: where there are none.
@@ -76,61 +86,6 @@ def mean_constants(
     return ThreeParameters(overhead_s=overhead, compute_share=compute, memory_share=memory, item_s=item_s)
 
 
-def fit_constants(rows: Mapping[str, Rows]) -> dict[str, ThreeParameters]:
-    """Three constants of each device, over all its software."""
-    return {d: fit_three_parameters(r.compute_s, r.memory_s, r.seconds, r.items) for d, r in rows.items()}
-
-
-def fit_across(
-    rows: Mapping[str, Rows],
-    devices: Mapping[str, Device],
-    vendor: str,
-    *,
-    constants: Mapping[str, ThreeParameters] | None = None,
-    boosted: bool | None = None,
-    iterations: int = 100,
-    seed: int = 0,
-) -> AcrossModel:
-    """Learn from the devices in ``rows``, for one that is not among them.
-
-    Args:
-        rows: of one family, by device.
-        devices: the same devices, with their vendor and architecture.
-        vendor: of the device to be predicted.
-        constants: of each device, where they were fitted before.
-        boosted: whether to boost; by default for the families of :data:`BOOSTED`.
-        iterations: trees.
-        seed: of the trees.
-    """
-    family = next(iter(rows.values())).family
-    fitted = constants or fit_constants(rows)
-    mean = mean_constants({d: fitted[d] for d in rows}, devices, vendor)
-    if not (family in BOOSTED if boosted is None else boosted):
-        return AcrossModel(family=family, constants=mean)
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
-    features, residuals, weights = [], [], []
-    for device, own in rows.items():
-        base = mean.seconds(own.compute_s, own.memory_s, own.items)
-        twins = sum(devices[other].architecture == devices[device].architecture for other in rows)
-        features.append(_features(own, base))
-        residuals.append(np.log(own.seconds / base))
-        weights.append(np.full(len(own), 1.0 / (len(own) * twins)))
-    weight = np.concatenate(weights)
-    regressor = HistGradientBoostingRegressor(
-        loss="absolute_error", max_iter=iterations, learning_rate=0.08, max_leaf_nodes=15, min_samples_leaf=100,
-        l2_regularization=1.0, max_features=0.5, early_stopping=False, random_state=seed,
-    )  # fmt: skip
-    with one_thread():
-        regressor.fit(np.concatenate(features), np.concatenate(residuals), sample_weight=weight / weight.mean())
-    return AcrossModel(family=family, constants=mean, boosting=regressor)
-
-
-def _features(rows: Rows, base: Any) -> Any:
-    software = np.stack([rows.software == name for name in SOFTWARE], axis=1)
-    return np.column_stack([rows.site, rows.load, rows.features, np.log(rows.bound_s), np.log(base), software])
-
-
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
     """A device predicted from others, with intervals that were calibrated without it."""
@@ -145,22 +100,8 @@ class LeftOut:
     """From the other groups only, each predicted without itself."""
 
 
-def teachers(vendor: str, known: Iterable[str], devices: Mapping[str, Device]) -> list[str]:
-    """Which of the ``known`` devices tell how a further one of ``vendor`` differs from its prediction: those of the vendor,
-    where at least :data:`FEWEST_ARCHITECTURES` of their architectures are there, else all."""
-    known = sorted(known)
-    same = [d for d in known if devices[d].vendor == vendor]
-    return same if len({devices[d].architecture for d in same}) >= FEWEST_ARCHITECTURES else known
-
-
 def leave_out(
-    rows: Mapping[str, Rows],
-    devices: Mapping[str, Device],
-    *,
-    by: Mapping[str, str],
-    confidence: float = 0.9,
-    boosted: bool | None = None,
-    iterations: int = 100,
+    rows: Mapping[str, Rows], devices: Mapping[str, Device], *, by: Mapping[str, str], confidence: float = 0.9
 ) -> list[LeftOut]:
     """Predict each group of devices from others; intervals come from predictions of *those*, each left out in turn.
 
@@ -172,27 +113,13 @@ def leave_out(
         devices: the same devices, with their vendor and architecture.
         by: the group of each device (its architecture, or itself).
         confidence: of the intervals.
-        boosted, iterations: as :func:`fit_across`.
     """
     constants = fit_constants(rows)
-    models: dict[tuple[frozenset[str], str], AcrossModel] = {}
-
-    def predicted(kept: frozenset[str], device: str) -> Any:
-        key = (kept, devices[device].vendor)
-        if key not in models:
-            own = {d: rows[d] for d in sorted(kept)}
-            models[key] = fit_across(own, devices, key[1], constants=constants, boosted=boosted, iterations=iterations)
-        return models[key].predict(rows[device])
-
     found = []
     for device in sorted(rows):
-        known = [d for d in rows if by[d] != by[device]]
-        parts = []
-        for other in teachers(devices[device].vendor, known, devices):
-            seconds = predicted(frozenset(d for d in known if by[d] != by[other]), other)
-            parts.append((by[other], np.log(rows[other].seconds / seconds), seconds))
-        spread = _pooled(parts)
-        seconds = predicted(frozenset(known), device)
+        known = {d: constants[d] for d in rows if by[d] != by[device]}
+        seconds = _predicted(known, rows[device], devices, devices[device].vendor)
+        spread = carried_spread(rows, known, devices, devices[device].vendor, by=by)
         low, high = spread.log_interval(seconds, confidence)
         found.append(
             LeftOut(
@@ -201,6 +128,54 @@ def leave_out(
             )
         )  # fmt: skip
     return found
+
+
+def carried_spread(
+    rows: Mapping[str, Rows],
+    known: Mapping[str, Kinds],
+    devices: Mapping[str, Device],
+    vendor: str,
+    *,
+    by: Mapping[str, str],
+) -> Spread:
+    """How far a further device of ``vendor`` may lie from its prediction: each group of its :func:`teachers` left out in turn.
+
+    Args:
+        rows: of one family, by device; of those in ``known`` at least.
+        known: constants of the devices that may be learned from.
+        devices: the same devices.
+        vendor: of the further device.
+        by: the group of each device.
+    """
+    parts: list[tuple[str, Any, Any]] = []
+    for other in teachers(vendor, known, devices):
+        kept = {d: c for d, c in known.items() if by[d] != by[other]}
+        seconds = _predicted(kept, rows[other], devices, devices[other].vendor)
+        parts.append((by[other], np.log(rows[other].seconds / seconds), seconds))
+    spread = _pooled(parts)
+    if any(devices[d].vendor == vendor for d in known):
+        return spread
+    return dataclasses.replace(spread, scale=tuple(FOREIGN * s for s in spread.scale))
+
+
+def _predicted(constants: Mapping[str, Kinds], rows: Rows, devices: Mapping[str, Device], vendor: str) -> Any:
+    seconds = np.empty(len(rows))
+    for kind in np.unique(rows.kernels.astype(str)):
+        own = rows.kernels == kind
+        mean = carried_constants(constants, devices, vendor, str(kind))
+        seconds[own] = mean.seconds(rows.compute_s[own], rows.memory_s[own], rows.items[own])
+    return seconds
+
+
+def carried_constants(
+    constants: Mapping[str, Kinds], devices: Mapping[str, Device], vendor: str, kind: str
+) -> ThreeParameters:
+    """:func:`mean_constants` of a kind of kernel; of all kinds together where fewer than :data:`FEWEST_ARCHITECTURES`
+    architectures have it."""
+    own = {d: kinds[kind] for d, kinds in constants.items() if kind in kinds}
+    if len({devices[d].architecture for d in own}) < FEWEST_ARCHITECTURES:
+        own = {d: kinds[""] for d, kinds in constants.items()}
+    return mean_constants(own, devices, vendor)
 
 
 def _pooled(parts: Sequence[tuple[str, Any, Any]]) -> Spread:

@@ -19,6 +19,10 @@ _TILES = ((64, 64), (128, 128), (128, 256), (256, 128), (256, 256))
 """Tiles of the output that matrix kernels use; which one a library takes is not published, so each is a feature."""
 
 
+WIDE = 32
+"""Query heads on one KV head beyond which TensorRT-LLM's decode takes a kernel ten times as slow, on every device."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """Rows of one family of kernels on one device; columns of one length."""
@@ -36,6 +40,9 @@ class Rows:
     """Items of attention's work (a sequence's KV head) for each multiprocessor; zero for a GEMM."""
     software: Any
     """Backend that ran the kernel; object column."""
+    kernels: Any
+    """Kind of kernel that a call falls to, where kinds have constants of their own; object column. One for GEMM; of attention
+    one for each software, apart where a window masks, and beyond :data:`WIDE` query heads on a KV head."""
     site: Any
     """Base-2 logarithms of the sizes that a model fixes (n, k; the heads), float64 [rows, sizes]."""
     load: Any
@@ -123,10 +130,33 @@ def rows_of(family: str, columns: Mapping[str, Any], device: Device, precision: 
         warm_bound_s=np.broadcast_to(np.asarray(warm.overlapped_s, dtype=np.float64), shape),
         working_set_bytes=np.broadcast_to(np.asarray(working_set, dtype=np.float64), shape),
         items=items,
+        kernels=kernel_kinds(family, columns, columns["software"]),
         software=np.asarray(columns["software"], dtype=object),
         site=np.stack([_log2(columns[name]) for name in site], axis=1),
         load=np.stack([_log2(columns[name]) for name in load], axis=1),
         features=np.column_stack([balance, np.log2(working_set / max(cache_bytes(device), 1.0)), *features]),
+    )
+
+
+def kernel_kinds(family: str, columns: Mapping[str, Any], software: Any) -> Any:
+    """Kind of kernel of every row: an object column of ``software``'s length.
+
+    Args:
+        family: of kernels.
+        columns: sizes of attention, columns of the same length.
+        software: backend of each row; object column.
+    """
+    software = np.asarray(software, dtype=object)
+    if family == "gemm":
+        return np.full(len(software), "gemm", dtype=object)
+    groups = np.broadcast_to(np.asarray(columns["q_heads"]) / np.asarray(columns["kv_heads"]), software.shape)
+    window = np.broadcast_to(np.asarray(columns["window"]), software.shape)
+    return np.array(
+        [
+            f"{s}{' wide' if g > WIDE else ''}{' windowed' if w > 0 else ''}"
+            for s, g, w in zip(software, groups, window, strict=True)
+        ],
+        dtype=object,
     )
 
 
@@ -157,6 +187,7 @@ def _attention_features(c: Mapping[str, Any], units: float) -> list[Any]:
     per_kv = batch * kv_heads / units
     packed = batch * kv_heads * np.ceil(q * groups / 64.0) / units
     found = [np.log2(seen), np.log2(groups), np.log2(batch * kv_heads * kv * dim), np.log2(batch * q_heads * q * dim)]
+    found.append(np.mod(np.log2(groups), 1.0))  # kernels for groups of 2^n heads; others fall back to slower ones
     for waves in (blocks, per_kv, packed):
         found += [np.log2(waves), waves / np.ceil(waves)]
     return found

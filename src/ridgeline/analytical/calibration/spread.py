@@ -15,7 +15,31 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-GRID = np.concatenate([[0.0005, 0.002, 0.005], np.linspace(0.01, 0.99, 99), [0.995, 0.998, 0.9995]])
+GRID = np.array(
+    [
+        0.001,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.15,
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+        0.6,
+        0.7,
+        0.8,
+        0.85,
+        0.9,
+        0.95,
+        0.975,
+        0.99,
+        0.995,
+        0.999,
+    ]
+)
 """Probabilities at which the shape effect is kept."""
 REGIMES: tuple[float, ...] = (20e-6, 50e-6, 1e-3)
 """Predicted seconds that part the regimes of the shape effect: launch-bound calls scatter otherwise than long ones."""

@@ -1,0 +1,171 @@
+"""The constants that ship: fitted by ``ridgeline model scorecard --constants`` on the public tables, so that a prediction does
+not need them. Our own summary of the measurements, not a copy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ridgeline.analytical.calibration.across import Kinds, carried_constants, carried_spread, fit_constants
+from ridgeline.analytical.calibration.public_tables import DISTRIBUTION, FILES, LICENCE, source_version
+from ridgeline.analytical.calibration.shapes import Rows
+from ridgeline.analytical.calibration.splits import group_ids
+from ridgeline.analytical.calibration.spread import Spread, fit_spread
+from ridgeline.analytical.calibration.three_parameters import ThreeParameters
+from ridgeline.analytical.device import Device
+
+FILE = "constants.json"
+VENDORS = ("NVIDIA", "")
+"""Vendors whose transferred constants are kept: launches of the others are known from one architecture each, or none, and are
+predicted from all (empty)."""
+
+
+class ConstantsError(ValueError):
+    """Constants that cannot be read. One line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """Constants of one device, family, precision and kind of kernel, and how far single shapes lie from them."""
+
+    device: str
+    family: str
+    precision: str
+    kind: str
+    """As :func:`~ridgeline.analytical.calibration.shapes.kernel_kinds` names it; empty for all together."""
+    rows: int
+    constants: ThreeParameters
+    spread: Spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transferred:
+    """Constants for a device of ``vendor`` that nobody measured, and how far left-out devices lay from them."""
+
+    vendor: str
+    family: str
+    precision: str
+    kind: str
+    constants: ThreeParameters
+    spread: Spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constants:
+    """All that ships."""
+
+    source: str
+    licence: str
+    fitted: tuple[Fitted, ...]
+    transferred: tuple[Transferred, ...]
+
+
+def fit_shipped(root: Path, devices: Mapping[str, Device]) -> Constants:
+    """Fit everything anew on the public tables, in bfloat16.
+
+    Args:
+        root: from :func:`~ridgeline.analytical.calibration.public_tables.require_data_root`.
+        devices: the catalogue.
+    """
+    from ridgeline.analytical.calibration.scorecard import load_hardware
+
+    fitted: list[Fitted] = []
+    transferred: list[Transferred] = []
+    for family in FILES:
+        rows = load_hardware(root, devices, family)
+        each = fit_constants(rows)
+        by = {d: devices[d].architecture for d in rows}
+        for device, kinds in each.items():
+            fitted += _fitted(device, family, rows[device], kinds)
+        for vendor in VENDORS:
+            spread = carried_spread(rows, each, devices, vendor, by=by)
+            for kind in sorted({k for kinds in each.values() for k in kinds}):
+                constants = carried_constants(each, devices, vendor, kind)
+                transferred.append(
+                    Transferred(
+                        vendor=vendor,
+                        family=family,
+                        precision="bfloat16",
+                        kind=kind,
+                        constants=constants,
+                        spread=spread,
+                    )
+                )
+    source = f"{DISTRIBUTION} {source_version(root)}".strip()
+    return Constants(source=source, licence=LICENCE, fitted=tuple(fitted), transferred=tuple(transferred))
+
+
+def _fitted(device: str, family: str, rows: Rows, kinds: Kinds) -> list[Fitted]:
+    found = []
+    for kind, constants in kinds.items():
+        part = rows if kind == "" else rows.take(rows.kernels == kind)
+        predicted = constants.seconds(part.compute_s, part.memory_s, part.items)
+        ratio, sites = np.log(part.seconds / predicted), group_ids(*part.site.T)
+        if len(np.unique(sites)) < 2:
+            continue
+        spread = fit_spread(ratio, predicted, sites, device_effect=False)
+        found.append(
+            Fitted(
+                device=device, family=family, precision="bfloat16", kind=kind, rows=len(part), constants=constants,
+                spread=spread,
+            )
+        )  # fmt: skip
+    return found
+
+
+def to_json(constants: Constants) -> str:
+    """The constants as the file that ships, rounded to five digits."""
+    return (
+        json.dumps(_rounded(asdict(constants)), indent=None, separators=(",", ":")).replace('{"device"', '\n{"device"')
+        + "\n"
+    )
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def from_json(text: str, origin: str) -> Constants:
+    """Read constants.
+
+    Raises:
+        ConstantsError: one line naming ``origin`` and what is wrong.
+    """
+    try:
+        values = json.loads(text)
+        return Constants(
+            source=values["source"],
+            licence=values["licence"],
+            fitted=tuple(Fitted(**{**f, **_parts(f)}) for f in values["fitted"]),
+            transferred=tuple(Transferred(**{**t, **_parts(t)}) for t in values["transferred"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConstantsError(f"{origin}: {error}") from None
+
+
+def _parts(values: Mapping[str, Any]) -> dict[str, Any]:
+    spread = {k: tuple(map(tuple, v)) if k == "shape" else tuple(v) if isinstance(v, list) else v
+              for k, v in values["spread"].items()}  # fmt: skip
+    return {"constants": ThreeParameters(**values["constants"]), "spread": Spread(**spread)}
+
+
+@cache
+def shipped() -> Constants:
+    """The constants of this version of Ridgeline.
+
+    Raises:
+        ConstantsError: where the file does not validate.
+    """
+    file = resources.files("ridgeline.analytical.calibration") / FILE
+    return from_json(file.read_text(encoding="utf-8"), FILE)
