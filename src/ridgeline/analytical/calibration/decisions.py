@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +89,7 @@ def _judge(
     bands = []
     if stated:
         p, came = np.concatenate(stated), np.concatenate(true)
-        for low, high in zip(_EDGES[:-1], _EDGES[1:], strict=True):
+        for low, high in itertools.pairwise(_EDGES):
             own = (p >= low) & ((p < high) | (high == 1.0))
             if np.any(own):
                 bands.append((low, high, float(p[own].mean()), float(came[own].mean()), int(own.sum())))

@@ -176,9 +176,11 @@ def fit_step(rows: ServingRows, which: Any, target: str = "tpot", *, with_stack:
     parts = rows.parts[which]
     first = np.log([0.6, 0.5, 0.5, 0.4, 1e-3, 2e-5, 1e-5])
     lower, upper = np.log([0.05] * 4 + [1e-6] * 3), np.log([1.5] * 4 + [1e-1, 1e-3, 1e-3])
-    found = least_squares(
-        lambda x: np.log(_base(parts, x)) - tpot, first, bounds=(lower, upper), loss="soft_l1", f_scale=0.15
-    )
+
+    def residuals(x: Any) -> Any:
+        return np.log(_base(parts, x)) - tpot
+
+    found = least_squares(residuals, first, bounds=(lower, upper), loss="soft_l1", f_scale=0.15)
     base = _target_base(target, rows, which, found.x)
     truth = np.log((rows.tpot_s if target == "tpot" else rows.ttft_s)[which])
     stacks = tuple(sorted(set(rows.stack[which])))

@@ -114,7 +114,8 @@ def rows_of(family: str, columns: Mapping[str, Any], device: Device, precision: 
     )
     units = float(device.unit_count or 1)
     if family == "gemm":
-        site, load = (("n", "k"), ("m",))
+        site: tuple[str, ...] = ("n", "k")
+        load: tuple[str, ...] = ("m",)
         items = np.zeros(shape)
         features = _gemm_features(columns, units)
     else:
