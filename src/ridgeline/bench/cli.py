@@ -79,7 +79,10 @@ def _refusals() -> tuple[type[Exception], ...]:
     """Errors that are about the input: their text is the one line to show."""
     from ridgeline.analytical.architectures.architecture import ArchitectureError
     from ridgeline.analytical.benchmark_table import AuditError
+    from ridgeline.analytical.calibration.constants import ConstantsError
+    from ridgeline.analytical.calibration.predictor import PredictionError
     from ridgeline.analytical.calibration.public_tables import PublicTableError
+    from ridgeline.analytical.calibration.three_parameters import FitError
     from ridgeline.analytical.catalogue import DeviceError
     from ridgeline.analytical.collectives import CollectiveError
     from ridgeline.analytical.idealized.points import IdealizedError
@@ -105,13 +108,16 @@ def _refusals() -> tuple[type[Exception], ...]:
         AuditError,
         CollectiveError,
         ComparisonError,
+        ConstantsError,
         DeviceError,
+        FitError,
         IdealizedError,
         LayoutError,
         LimitError,
         MeterError,
         ParityError,
         PhaseError,
+        PredictionError,
         ProblemError,
         PublicTableError,
         RecordError,

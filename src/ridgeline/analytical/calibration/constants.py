@@ -155,9 +155,16 @@ def from_json(text: str, origin: str) -> Constants:
 
 
 def _parts(values: Mapping[str, Any]) -> dict[str, Any]:
-    spread = {k: tuple(map(tuple, v)) if k == "shape" else tuple(v) if isinstance(v, list) else v
-              for k, v in values["spread"].items()}  # fmt: skip
-    return {"constants": ThreeParameters(**values["constants"]), "spread": Spread(**spread)}
+    spread = values["spread"]
+    return {
+        "constants": ThreeParameters(**values["constants"]),
+        "spread": Spread(
+            centre=tuple(spread["centre"]),
+            scale=tuple(spread["scale"]),
+            freedom=spread["freedom"],
+            shape=tuple(tuple(quantiles) for quantiles in spread["shape"]),
+        ),
+    }
 
 
 @cache

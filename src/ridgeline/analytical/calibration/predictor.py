@@ -147,4 +147,4 @@ class Predictor:
 
 
 def _seed_of(device: str, seed: int) -> int:
-    return seed * 1_000_003 + sum(ord(c) * 31**i for i, c in enumerate(device)) % 1_000_003
+    return seed * 1_000_003 + sum(ord(c) * pow(31, i, 1_000_003) for i, c in enumerate(device)) % 1_000_003
