@@ -90,8 +90,8 @@ $(VENV)/data.stamp: $(VENV)/run.stamp
 	$(BIN)/python -m pip install -qq $(CONSTRAINTS) -e '.[run,data]'
 	@touch $@
 
-bench-analytical: $(VENV)/data.stamp ## Predict published GPU kernels that were left out (82 MB of tables, minutes); PASS or FAIL.
-	$(BIN)/python benchmarks/analytical_calibration.py
+bench-analytical: $(VENV)/data.stamp ## Bounds, predictions, serving and speed of the analytical side (82 MB of tables, half an hour); PASS or FAIL.
+	$(BIN)/python benchmarks/analytical.py
 
 gpu-check: setup ## Try every GPU path on a few cases and write gpu-check.md and gpu-check.json; exits 2 without a GPU.
 	$(BIN)/python -m ridgeline.bench.gpu_check
