@@ -302,7 +302,7 @@ def test_a_batch_is_as_much_work_as_its_parts(name: str, data: st.DataObject) ->
     shared = {f"{way} {stream}" for way in ("read", "written") for stream in formula.shared.split()} | {"bytes"}
     for figure, value in counts(first + second).items():
         if figure in shared:
-            assert value >= whole[figure]
+            assert value >= whole[figure] * (1.0 - 1e-12)  # parts are rounded
         else:
             assert value == pytest.approx(whole[figure], rel=1e-12), figure
 
