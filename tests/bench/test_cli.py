@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from ridgeline_process import Run
 
+from ridgeline.results.fact import SCHEMA_VERSION
 from ridgeline.results.measurement import Measurement
 
 HEAD = 'name = "tiny"\ndescription = "d"\n[settings]\nbudget_s = 0.1\n'
@@ -182,7 +183,11 @@ def test_a_damaged_run_is_one_line(ridgeline_command: Run, measured: Path, tmp_p
     store = tmp_path / "store"
     shutil.copytree(measured, store)
     run = damage(store, how)
-    part = "newer than this Ridgeline reads (2): upgrade ridgeline" if "newer" in how else "records.parquet: "
+    part = (
+        f"newer than this Ridgeline reads ({SCHEMA_VERSION}): upgrade ridgeline"
+        if "newer" in how
+        else "records.parquet: "
+    )
     said = refused(ridgeline_command("show", run, "--store", store))
     assert part in said
     assert run in said

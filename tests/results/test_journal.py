@@ -15,6 +15,7 @@ import pytest
 from synthetic import blocks, make_measurement
 
 from ridgeline.results.durable import StoreError, write_durably
+from ridgeline.results.fact import SCHEMA_VERSION
 from ridgeline.results.journal import Journal, read_journal
 
 HERE = Path(__file__).parent
@@ -70,7 +71,7 @@ def test_bad_lines_in_the_middle_are_named_and_the_rest_loads(tmp_path: Path) ->
     path = tmp_path / "journal.jsonl"
     filled(path)
     lines = path.read_bytes().splitlines(keepends=True)
-    newer = lines[0].replace(b'"schema_version":2', b'"schema_version":9')
+    newer = lines[0].replace(b'"schema_version":%d' % SCHEMA_VERSION, b'"schema_version":9')
     path.write_bytes(b"".join([lines[0], b"{half\n", lines[1], b"[1]\n", b"\xff\xfe\n", newer, lines[2]]))
     records, set_aside = read_journal(path)
     assert [r.record_id for r in records] == ["r0", "r1", "r2"]

@@ -79,7 +79,7 @@ def test_an_unknown_kind_and_a_newer_schema_say_so() -> None:
     values = make_measurement().model_dump(mode="json")
     with pytest.raises(RecordError, match=r"^here: unknown kind 'dream': one of measurement, "):
         record_from_dict({**values, "kind": "dream"}, "here")
-    with pytest.raises(RecordError, match=r"^here: schema 3 is newer .*: upgrade ridgeline$"):
+    with pytest.raises(RecordError, match=rf"^here: schema {SCHEMA_VERSION + 1} is newer .*: upgrade ridgeline$"):
         record_from_dict({**values, "schema_version": SCHEMA_VERSION + 1, "kind": "dream"}, "here")
     with pytest.raises(RecordError, match=r"^here: not a record$"):
         record_from_dict([values], "here")

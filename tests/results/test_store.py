@@ -14,6 +14,7 @@ from owned_runs import begin, child, run_folder
 from synthetic import make_device, make_manifest, make_measurement, make_store, rate
 
 from ridgeline.results.columns import VERSION_KEY
+from ridgeline.results.fact import SCHEMA_VERSION
 from ridgeline.results.store import DEFAULT_STORE, RunInfo, Store, StoreError, new_run_id
 
 
@@ -75,7 +76,10 @@ def test_a_run_from_beginning_to_end(tmp_path: Path) -> None:
             device_name="Synthetic CPU",
         )
     ]
-    assert pq.read_schema(run_folder(store, manifest.run_id) / "records.parquet").metadata[VERSION_KEY] == b"2"
+    assert (
+        pq.read_schema(run_folder(store, manifest.run_id) / "records.parquet").metadata[VERSION_KEY]
+        == str(SCHEMA_VERSION).encode()
+    )
     assert store.resume("plan0") is None, "a finished run is never continued"
     for late in (lambda: writer.append(records[0]), lambda: writer.set_device(hotter), writer.finish):
         with pytest.raises(StoreError, match="closed"):

@@ -12,6 +12,7 @@ from owned_runs import begin, child, run_folder
 from synthetic import make_device, make_manifest, make_run, make_store
 
 from ridgeline.results.columns import VERSION_KEY
+from ridgeline.results.fact import SCHEMA_VERSION
 from ridgeline.results.store import Store, StoreError
 
 
@@ -30,7 +31,7 @@ def damage(folder: Path, how: str) -> str:
     elif how == "newer schema":
         table = pq.read_table(parquet)
         pq.write_table(table.replace_schema_metadata({VERSION_KEY: b"9"}), parquet)
-        return "schema 9 is newer than this Ridgeline reads (2): upgrade ridgeline"
+        return f"schema 9 is newer than this Ridgeline reads ({SCHEMA_VERSION}): upgrade ridgeline"
     elif how == "foreign parquet":
         pq.write_table(pq.read_table(parquet).replace_schema_metadata({}), parquet)
         return "states no schema version"
