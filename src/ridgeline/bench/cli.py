@@ -89,13 +89,13 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ridgeline.analytical.layout import LayoutError
     from ridgeline.analytical.limits import LimitError
     from ridgeline.analytical.llm_viewer import ParityError
+    from ridgeline.analytical.model_table import TableError
     from ridgeline.analytical.phases import PhaseError
     from ridgeline.analytical.problem import ProblemError
     from ridgeline.analytical.purchase.scenario import ScenarioError
     from ridgeline.analytical.sweep_scenario import SweepError
     from ridgeline.bench.devices.unit import UnitError
     from ridgeline.bench.energy.source import MeterError
-    from ridgeline.bench.model_table import TableError
     from ridgeline.kernels.registry import RegistryError
     from ridgeline.results.comparison import ComparisonError
     from ridgeline.results.record import RecordError

@@ -6,15 +6,16 @@ from typing import Annotated
 
 import typer
 
-PHASES = ("prefill", "decode", "chunked", "mixed", "verify", "encoder")
-
 
 def table(
     model: Annotated[str, typer.Argument(help="A built-in model (`ridgeline list models`), or a config.json.")],
     device: Annotated[str, typer.Option("--device", help="Id, other name or TOML file of a device.")],
     phase: Annotated[
         list[str] | None,
-        typer.Option("--phase", help=f"{', '.join(PHASES)}; repeatable (default: what the model has)."),
+        typer.Option(
+            "--phase",
+            help="prefill, decode, chunked, mixed, verify or encoder; repeatable (default: what the model has).",
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(help="Sequences, of all replicas together.")] = 1,
     prompt: Annotated[int, typer.Option(help="Tokens of a prompt, or of an encoder's input.")] = 2048,
@@ -52,7 +53,8 @@ def table(
     Times are bounds: what no implementation can beat. Operators follow one another; norms, rotations, activations and
     sums count as fused into their neighbours in the total, and are shown with the time they would take alone.
     """
-    from ridgeline.bench.model_table import Request, make_table, print_table
+    from ridgeline.analytical.model_table import Request, make_table
+    from ridgeline.bench.model_table import print_table
 
     request = Request(
         model=model, device=device, phases=tuple(phase or ()), batch=batch, prompt=prompt, context=context,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
-from ridgeline.analytical.architectures import Architecture, builtin_models
-from ridgeline.analytical.architectures.operations import operations
-from ridgeline.analytical.architectures.step import operation_times
+from ridgeline.analytical.architectures import builtin_models
 from ridgeline.analytical.catalogue import DeviceError, catalogue
-from ridgeline.analytical.device import Device
-from ridgeline.analytical.layout import Layout, Precisions
-from ridgeline.analytical.memory import fit, largest_batch, memory
-from ridgeline.analytical.phases import Phase
+from ridgeline.analytical.model_table import Request, make_table, phases_of
 from ridgeline.dashboard.figures.look import PLOT_CONFIG
 from ridgeline.dashboard.figures.step import step_bars
 from ridgeline.dashboard.quantity_text import MISSING, engineering, plain
@@ -22,46 +19,14 @@ PRECISIONS = ("bfloat16", "float16", "float8_e4m3fn", "int8", "int4", "float4_e2
 MOST_DEVICES = 6
 
 
-def phase_of(name: str, architecture: Architecture, batch: int, length: int) -> Phase:
-    """The step that was asked for; an encoder works on the size that its config states."""
-    if name == "encoder":
-        return Phase.encoder(batch, architecture.encoder_length or length)
-    source = (architecture.encoder_length or length) if architecture.encoder is not None else 0
-    if name == "prefill":
-        return Phase.prefill(batch, length, source_length=source)
-    return Phase.decode(batch, length, source_length=source)
-
-
-def operators_of(
-    architecture: Architecture, phase: Phase, precisions: Precisions, layout: Layout, device: Device
-) -> pd.DataFrame:
-    """A row per operator that is a kernel of its own; what rides along with a neighbour costs nothing in a bound.
-
-    Raises:
-        ValueError: one line for what the device or the layout cannot do.
-    """
-    timed = operation_times(operations(architecture, phase, precisions, layout), device)
-    return pd.DataFrame(
-        [
-            {
-                "operator": each.operation.name,
-                "block": each.operation.block,
-                "count": each.operation.count,
-                "operations": float(each.operation.work.flop) * each.operation.count,
-                "bytes": float(each.operation.work.bytes) * each.operation.count,
-                "seconds": float(each.total_s),
-                "bound_by": str(each.bound_by),
-            }
-            for each in timed
-            if not each.operation.fusible
-        ]
-    )
+def operators_of(document: dict[str, Any]) -> pd.DataFrame:
+    """A row per operator that is a kernel of its own; what rides along with a neighbour costs nothing in a bound."""
+    (phase,) = document["phases"]
+    return pd.DataFrame([row for row in phase["operators"] if not row["fused"]])
 
 
 def readable(rows: pd.DataFrame) -> pd.DataFrame:
     """The same for people."""
-    total = float(rows["seconds"].sum())
-    intensity = [o / b if b else None for o, b in zip(rows["operations"], rows["bytes"], strict=True)]
     return pd.DataFrame(
         {
             "block": rows["block"],
@@ -69,10 +34,10 @@ def readable(rows: pd.DataFrame) -> pd.DataFrame:
             "runs": rows["count"],
             "operations": [engineering(v, "FLOP") for v in rows["operations"]],
             "bytes": [engineering(v, "B") for v in rows["bytes"]],
-            "intensity": [plain(v, "FLOP/B") for v in intensity],
+            "intensity": [plain(v, "FLOP/B") for v in rows["intensity_flop_per_byte"]],
             "bound by": rows["bound_by"],
             "time": [engineering(v, "s") for v in rows["seconds"]],
-            "share": [f"{v / total:.1%}" for v in rows["seconds"]],
+            "share": [f"{v:.1%}" for v in rows["share"]],
         }
     )
 
@@ -91,10 +56,7 @@ with st.sidebar:
     chosen = st.multiselect(
         "Devices", list(known), default=DEVICES, key="devices", bind="query-params", max_selections=MOST_DEVICES
     )
-    phases = (["prefill", "decode"] if architecture.decoder is not None else []) + (
-        ["encoder"] if architecture.encoder is not None else []
-    )
-    phase_name = st.selectbox("Phase", phases, key="phase", bind="query-params")
+    phase_name = st.selectbox("Phase", phases_of(architecture), key="phase", bind="query-params")
     batch = st.number_input("Sequences", 1, 1 << 20, 1, key="batch", bind="query-params")
     length = st.number_input(
         "Tokens of each", 1, 1 << 24, 2048, key="length", bind="query-params",
@@ -117,34 +79,29 @@ lines = []
 for device_id in chosen:
     device = known[device_id]
     try:
-        precisions = Precisions(weights=weights, activations=activations, kv=kv)
-        layout = Layout(tp=tp)
-        phase = phase_of(phase_name, architecture, batch, length)
-        rows = operators_of(architecture, phase, precisions, layout, device)
-        held = memory(architecture, precisions, layout, sequences=batch, length=length, tokens=phase.tokens)
-        found = fit(held, device)
-        most = (
-            largest_batch(architecture, found.has_bytes, precisions, layout, length=length, tokens=phase.tokens)
-            if architecture.decoder is not None
-            else None
-        )
+        document = make_table(
+            Request(
+                model=name, device=device_id, phases=(phase_name,), batch=batch, prompt=length, weights=weights,
+                activations=activations, kv=kv, tp=tp, any_size=True,
+            )
+        )  # fmt: skip
     except ValueError as error:
         st.warning(f"{device.name}: {error}", icon=":material/block:")
         continue
-    tables[device.name] = rows
-    seconds = float(rows["seconds"].sum())
+    tables[device.name] = rows = operators_of(document)
+    (step,), held = document["phases"], document["memory"]
     limits = rows.groupby("bound_by")["seconds"].sum()
     lines.append(
         {
             "device": device.name,
-            "bound of the step": engineering(seconds, "s"),
-            "tokens per second at most": engineering(float(phase.tokens) / seconds, ""),
-            "mostly bound by": f"{limits.idxmax()} ({limits.max() / seconds:.0%})",
-            "weights": engineering(float(held.weights_bytes), "B"),
-            "KV cache": engineering(float(held.kv_bytes), "B"),
-            "memory of a device": engineering(found.has_bytes, "B"),
-            "fits": "yes" if found.fits else found.reason,
-            "largest batch": MISSING if most is None else f"{most}",
+            "bound of the step": engineering(step["seconds"], "s"),
+            "tokens per second at most": engineering(step["tokens_per_s"], ""),
+            "mostly bound by": f"{limits.idxmax()} ({limits.max() / step['seconds']:.0%})",
+            "weights": engineering(held["weights_bytes"], "B"),
+            "KV cache": engineering(held["kv_bytes"], "B"),
+            "memory of a device": engineering(held["capacity_bytes"], "B"),
+            "fits": "yes" if held["fits"] else held["reason"],
+            "largest batch": MISSING if held["largest_batch"] is None else f"{held['largest_batch']}",
         }
     )
 if not tables:
