@@ -21,17 +21,36 @@ from ridgeline.analytical.architectures.parts import Experts, Mlp, Norm
 from ridgeline.analytical.architectures.registry import family
 
 
-@family("mixtral", "MixtralForCausalLM")
-def mixtral(config: Config) -> Architecture:
-    """Mixtral: Mistral with experts in place of the MLP."""
-    width, layers = config.integer("hidden_size"), config.integer("num_hidden_layers")
-    experts = Experts(
+def _mixtral_experts(config: Config, width: int) -> Experts:
+    """Experts as large as a dense MLP."""
+    return Experts(
         width=width,
         count=config.integer("num_local_experts"),
         top_k=config.integer("num_experts_per_tok"),
         intermediate=config.integer("intermediate_size"),
         activation=activation(config, "hidden_act", default="silu"),
     )
+
+
+def qwen_shared_experts(config: Config, width: int) -> Experts:
+    """Qwen's small experts beside a shared one behind a gate."""
+    kind = activation(config, "hidden_act", default="silu")
+    return Experts(
+        width=width,
+        count=config.integer("num_experts"),
+        top_k=config.integer("num_experts_per_tok"),
+        intermediate=config.integer("moe_intermediate_size"),
+        activation=kind,
+        shared=Mlp(width=width, intermediate=config.integer("shared_expert_intermediate_size"), activation=kind),
+        shared_gate=True,
+    )
+
+
+@family("mixtral", "MixtralForCausalLM")
+def mixtral(config: Config) -> Architecture:
+    """Mixtral: Mistral with experts in place of the MLP."""
+    width, layers = config.integer("hidden_size"), config.integer("num_hidden_layers")
+    experts = _mixtral_experts(config, width)
     blocks = [
         pre_norm_block("moe_block", rms(width), grouped_attention(config, width, window=window), experts)
         for window in layer_windows(config, layers)
@@ -44,13 +63,7 @@ def mixtral(config: Config) -> Architecture:
 def phimoe(config: Config) -> Architecture:
     """Phi-3.5-MoE: Mixtral with layer norms and biases."""
     width, layers = config.integer("hidden_size"), config.integer("num_hidden_layers")
-    experts = Experts(
-        width=width,
-        count=config.integer("num_local_experts"),
-        top_k=config.integer("num_experts_per_tok"),
-        intermediate=config.integer("intermediate_size"),
-        activation=activation(config, "hidden_act", default="silu"),
-    )
+    experts = _mixtral_experts(config, width)
     bias = config.flag("attention_bias", default=False)
     blocks = [
         pre_norm_block(
@@ -74,17 +87,7 @@ def _sparse_layers(config: Config, layers: int) -> list[bool]:
 def qwen2_moe(config: Config) -> Architecture:
     """Qwen 1.5 and 2 MoE: small experts beside one gated shared expert."""
     width, layers = config.integer("hidden_size"), config.integer("num_hidden_layers")
-    kind = activation(config, "hidden_act", default="silu")
-    shared = Mlp(width=width, intermediate=config.integer("shared_expert_intermediate_size"), activation=kind)
-    experts = Experts(
-        width=width,
-        count=config.integer("num_experts"),
-        top_k=config.integer("num_experts_per_tok"),
-        intermediate=config.integer("moe_intermediate_size"),
-        activation=kind,
-        shared=shared,
-        shared_gate=True,
-    )
+    experts = qwen_shared_experts(config, width)
     attention = grouped_attention(config, width, bias=True, o_bias=False)
     blocks = [
         pre_norm_block("moe_block", rms(width), attention, experts)
@@ -179,14 +182,8 @@ def glm4_moe(config: Config) -> Architecture:
 def minimax_m2(config: Config) -> Architecture:
     """MiniMax-M2: one RMS norm over all query heads together and one over all keys; no shared expert."""
     width, layers = config.integer("hidden_size"), config.integer("num_hidden_layers")
-    experts = Experts(
-        width=width,
-        count=config.integer("num_local_experts"),
-        top_k=config.integer("num_experts_per_tok"),
-        intermediate=config.integer("intermediate_size"),
-        activation=activation(config, "hidden_act", default="silu"),
-        router_bias=config.flag("use_routing_bias", default=True),
-    )
+    router_bias = config.flag("use_routing_bias", default=True)
+    experts = dataclasses.replace(_mixtral_experts(config, width), router_bias=router_bias)
     attention = grouped_attention(config, width)
     if config.flag("use_qk_norm", default=True):
         attention = dataclasses.replace(

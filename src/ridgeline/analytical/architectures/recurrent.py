@@ -17,6 +17,7 @@ from ridgeline.analytical.architectures.assembly import (
 from ridgeline.analytical.architectures.config import Config
 from ridgeline.analytical.architectures.dense import llama_mlp
 from ridgeline.analytical.architectures.mixers import GatedDelta, SelectiveScan, StateSpaceDuality
+from ridgeline.analytical.architectures.mixture import qwen_shared_experts
 from ridgeline.analytical.architectures.parts import Experts, Mlp, Residual
 from ridgeline.analytical.architectures.registry import family
 from ridgeline.analytical.architectures.stack import Block, Part
@@ -189,19 +190,9 @@ def qwen3_next(config: Config) -> Architecture:
         config, width, bias=bias, qk_norm=True, head_dim=config.integer("head_dim"), rotary_share=share
     )
     attention = dataclasses.replace(attention, output_gate=True)
-    kind = activation(config, "hidden_act", default="silu")
     feed_forward: Part
     if config.has("num_experts"):
-        shared = Mlp(width=width, intermediate=config.integer("shared_expert_intermediate_size"), activation=kind)
-        feed_forward = Experts(
-            width=width,
-            count=config.integer("num_experts"),
-            top_k=config.integer("num_experts_per_tok"),
-            intermediate=config.integer("moe_intermediate_size"),
-            activation=kind,
-            shared=shared,
-            shared_gate=True,
-        )
+        feed_forward = qwen_shared_experts(config, width)
     else:
         feed_forward = llama_mlp(config, width)
     note_extra_prediction(config)
