@@ -34,7 +34,7 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/run.stamp
-	$(BIN)/python -m pip install -qq $(CONSTRAINTS) -e '.[run,test]'
+	$(BIN)/python -m pip install -qq $(CONSTRAINTS) -e '.[run,test,data]'
 	@touch $@
 
 setup: $(VENV)/run.stamp ## Make the virtual environment in .venv.
@@ -68,7 +68,7 @@ bench-roofs: setup ## Compare our roofs with likwid-bench; the last line says PA
 	$(BIN)/python benchmarks/roofs_against_likwid.py
 
 $(VENV)/peers-timing.stamp: $(VENV)/test.stamp
-	$(BIN)/python -m pip install -qq $(CONSTRAINTS) -e '.[run,test,peers-timing]'
+	$(BIN)/python -m pip install -qq $(CONSTRAINTS) -e '.[run,test,data,peers-timing]'
 	@touch $@
 
 bench-overhead: $(VENV)/peers-timing.stamp ## Compare seconds to a 1 % interval with pyperf, pytest-benchmark and torch; PASS or FAIL.
@@ -86,11 +86,7 @@ bench-power: setup ## Compare kernels with 5, 2 and 1 % more work: how often it 
 bench-coverage: setup ## Check how often our interval holds the truth, on synthetic series; PASS or FAIL.
 	$(BIN)/python benchmarks/interval_coverage.py
 
-$(VENV)/data.stamp: $(VENV)/run.stamp
-	$(BIN)/python -m pip install -qq $(CONSTRAINTS) -e '.[run,data]'
-	@touch $@
-
-bench-analytical: $(VENV)/data.stamp ## Bounds, predictions, serving and speed of the analytical side (82 MB of tables, half an hour); PASS or FAIL.
+bench-analytical: setup-test ## Bounds, predictions, serving and speed of the analytical side (half an hour); PASS or FAIL.
 	$(BIN)/python benchmarks/analytical.py
 
 gpu-check: setup ## Try every GPU path on a few cases and write gpu-check.md and gpu-check.json; exits 2 without a GPU.

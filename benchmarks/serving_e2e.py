@@ -20,7 +20,7 @@ import numpy as np
 from ridgeline.analytical.architectures.builtin import load_architecture
 from ridgeline.analytical.catalogue import catalogue
 from ridgeline.analytical.layout import Layout, Precisions
-from ridgeline.analytical.purchase.step_model import FitError, step_model
+from ridgeline.analytical.purchase.step_model import UnservableError, step_model
 from ridgeline.analytical.serving.server import Server
 from ridgeline.analytical.serving.simulation import simulate
 from ridgeline.analytical.serving.table import StepTable
@@ -85,7 +85,7 @@ def main() -> int:
     for row in rows(int(sys.argv[1]) if len(sys.argv) > 1 else 120):
         try:
             ttft, tpot = simulated(row)
-        except FitError:
+        except UnservableError:
             unfit += 1
             continue
         by_system[row["system"]].append(

@@ -26,7 +26,7 @@ from ridgeline.analytical.purchase.scenario import (
     load_scenario,
     parse_scenario,
 )
-from ridgeline.analytical.purchase.step_model import FitError, step_model
+from ridgeline.analytical.purchase.step_model import UnservableError, step_model
 from ridgeline.analytical.serving.averages import length_means
 
 SCENARIOS = Path(__file__).parents[3] / "docs" / "scenarios"
@@ -199,15 +199,15 @@ def test_step_models_follow_the_bound_and_refuse_what_cannot_be() -> None:
     two = step_model(llama, h100, Layout(tp=2), Precisions(), 2048.0, 8192)
     assert float(two.step_times(0.0, 0.0, 1.0, 2048.0)[0]) < decode
     assert two.kv_tokens > 2 * model.kv_tokens
-    with pytest.raises(FitError, match=r"does not fit: .* need [0-9.]+ GB"):
+    with pytest.raises(UnservableError, match=r"does not fit: .* need [0-9.]+ GB"):
         step_model(load_architecture("llama-3-70b"), h100, Layout(), Precisions(), 2048.0, 8192)
     eight = Precisions(weights="float8_e4m3fn", activations="float8_e4m3fn")
     on_ampere = step_model(llama, devices()[A100], Layout(), eight, 2048.0, 8192)
-    with pytest.raises(FitError, match="float8_e4m3fn"):
+    with pytest.raises(UnservableError, match="float8_e4m3fn"):
         on_ampere.step_times(0.0, 0.0, 1.0, 100.0)
-    with pytest.raises(FitError, match="tp"):
+    with pytest.raises(UnservableError, match="tp"):
         step_model(llama, h100, Layout(tp=7), Precisions(), 2048.0, 8192)
-    with pytest.raises(FitError, match="token by token"):
+    with pytest.raises(UnservableError, match="token by token"):
         step_model(load_architecture("bert-base"), h100, Layout(), Precisions(), 128.0, 512)
 
 

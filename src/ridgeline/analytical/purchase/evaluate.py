@@ -26,7 +26,7 @@ from ridgeline.analytical.purchase.frontier import Curve, Deployment, Screen, Sc
 from ridgeline.analytical.purchase.options import Option, Slowdown, best_plan, make_option
 from ridgeline.analytical.purchase.scenario import Candidate, InfeasibleError, Scenario, ScenarioError, Traffic
 from ridgeline.analytical.purchase.step_model import (
-    FitError,
+    UnservableError,
     step_model,
 )
 from ridgeline.analytical.serving.averages import LengthMeans, length_means
@@ -214,7 +214,7 @@ def _screened(
                     candidate.token_budget,
                     slow.first_token.middle,
                 )
-            except (LayoutError, FitError) as error:
+            except (LayoutError, UnservableError) as error:
                 why = str(error)
                 unfit.append(why)
                 continue

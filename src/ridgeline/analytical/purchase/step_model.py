@@ -70,7 +70,7 @@ LINK_REACH = 0.7
 """Of a link's bandwidth. Not sourced."""
 
 
-class FitError(ValueError):
+class UnservableError(ValueError):
     """A layout that a model cannot have on a device. One line."""
 
 
@@ -104,13 +104,13 @@ class OperatorSteps:
         """Seconds of columns of one length; 0 for steps without a token.
 
         Raises:
-            FitError: where the device lacks the precision or a link.
+            UnservableError: where the device lacks the precision or a link.
         """
         try:
             return self._step_times(prefill_tokens, prefill_context, sequences, context_tokens)
         except (PhaseError, LimitError, CollectiveError) as error:
             who = f"{self.architecture.name} in {self.precisions.label} as {self.layout.label} of {self.device.id}"
-            raise FitError(f"{who}: {error}") from None
+            raise UnservableError(f"{who}: {error}") from None
 
     def _step_times(self, prefill_tokens: Any, prefill_context: Any, sequences: Any, context_tokens: Any) -> Any:
         tokens, mean, n, context = np.broadcast_arrays(
@@ -194,8 +194,8 @@ def step_model(
         longest: tokens of the longest sequence, which has to fit alone.
 
     Raises:
-        FitError: where the model cannot be laid out so, or the weights leave no room; what the device lacks is found when times
-            are asked for.
+        UnservableError: where the model cannot be laid out so, or the weights leave no room; what the device lacks is
+            found when times are asked for.
     """
     capacity = MEMORY_SHARE * device.main_memory.capacity_bytes
     who = f"{architecture.name} in {precisions.label} as {layout.label} of {device.id}"
@@ -203,7 +203,7 @@ def step_model(
         pages = max(int(length), 1)
         held = memory(architecture, precisions, layout, sequences=1, length=pages, tokens=budget, page=1)
         if not float(held.kv_bytes) > 0.0:
-            raise FitError(
+            raise UnservableError(
                 f"{who}: {architecture.name} keeps no keys, values or states: it does not answer token by token"
             )
         fixed = float(held.weights_bytes + held.activations_bytes)
@@ -212,10 +212,10 @@ def step_model(
         # A page that is begun is a page that is taken.
         least = max(pages, longest) + PAGE_TOKENS
         if kv_tokens < least:
-            raise FitError(
+            raise UnservableError(
                 f"{who} does not fit: weights, activations and one sequence of {least} tokens need "
                 f"{(fixed + float(held.kv_bytes) * least / pages) / 1e9:.1f} GB a device, which may use {capacity / 1e9:.1f} GB"
             )
     except LayoutError as error:
-        raise FitError(f"{who}: {error}") from None
+        raise UnservableError(f"{who}: {error}") from None
     return OperatorSteps(architecture, device, layout, precisions, kv_tokens)
