@@ -21,14 +21,15 @@ import numpy as np
 
 from ridgeline.analytical.architectures import load_architecture
 from ridgeline.analytical.architectures.operations import operations
+from ridgeline.analytical.calibration.three_parameters import ASSUMED
 from ridgeline.analytical.catalogue import catalogue
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, Precisions
 from ridgeline.analytical.limits import limits
-from ridgeline.analytical.memory import memory
+from ridgeline.analytical.memory import MEMORY_SHARE, memory
 from ridgeline.analytical.phases import Phase
 from ridgeline.analytical.step_table import Engine
-from ridgeline.analytical.sweep import ASSUMED_PARAMETERS, MEMORY_SHARE, Grid, Swept, sweep
+from ridgeline.analytical.sweep import Grid, Swept, sweep
 
 BAR_POINTS_PER_S = 1e7
 """The issue's bar, on two hardware threads."""
@@ -91,7 +92,7 @@ def scalar_loop(llama: Any, device: Device, phase: str, rows: Any) -> tuple[Any,
         bound_s = predicted_s = 0.0
         for operation in operations(llama, step, Precisions(), Layout()):
             terms = limits(operation.work, device)
-            own = ASSUMED_PARAMETERS.get(operation.family, ASSUMED_PARAMETERS[""])
+            own = ASSUMED.get(operation.family, ASSUMED[""])
             least = terms.overlapped_s
             slowed = own.seconds(terms.of("unit"), terms.of("memory"))
             predicted_s += operation.count * max(least + own.overhead_s, slowed)

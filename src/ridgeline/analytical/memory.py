@@ -35,6 +35,8 @@ from ridgeline.analytical.quantities import bits, bytes_of
 STATE_PRECISION = "float32"
 PAGE_TOKENS = 16
 """Tokens in a page of the cache: vLLM's default."""
+MEMORY_SHARE = 0.9
+"""Share of a device's memory that an engine takes for weights, cache and activations: vLLM's default."""
 
 
 @dataclass(frozen=True, kw_only=True)

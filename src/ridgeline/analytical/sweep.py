@@ -19,25 +19,17 @@ import numpy as np
 from ridgeline.analytical.architectures.architecture import Architecture
 from ridgeline.analytical.architectures.operations import operations
 from ridgeline.analytical.architectures.parts import Embedding, Experts
-from ridgeline.analytical.calibration.three_parameters import ThreeParameters
+from ridgeline.analytical.calibration.three_parameters import ASSUMED, ThreeParameters
 from ridgeline.analytical.collectives import CollectiveError
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, LayoutError, Precisions
 from ridgeline.analytical.limits import LimitError
-from ridgeline.analytical.memory import memory
+from ridgeline.analytical.memory import MEMORY_SHARE, memory
 from ridgeline.analytical.phases import Phase, PhaseError
 from ridgeline.analytical.step_form import Points, StepForm, decay, step_form
 from ridgeline.analytical.step_table import DeviceStep, Engine, StepColumns, chosen_engine, on_device
 
 PHASES = ("prefill", "decode")
-ASSUMED_PARAMETERS: Mapping[str, ThreeParameters] = {
-    "": ThreeParameters(overhead_s=5e-6, compute_share=0.76, memory_share=0.78),
-    "attention": ThreeParameters(overhead_s=14e-6, compute_share=0.52, memory_share=0.80),
-}
-"""Middle of the constants that a study fitted on public tables of A100, H100 and B200 (GEMM 2 to 8 us, 0.68 to 0.84,
-0.72 to 0.84; attention 12 to 20 us, 0.50 to 0.55, 0.75 to 0.85). Assumed for every other device and family."""
-MEMORY_SHARE = 0.9
-"""Share of a device's memory that weights, cache and activations may take: the default of vLLM."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +55,7 @@ class Grid:
     """Tokens of a prompt (prefill) or that a decoded token sees, itself included (decode); float64 column."""
     prices: Mapping[str, tuple[HourlyPrice, ...]] = dataclasses.field(default_factory=dict)
     """By device id; a device without any has no cost."""
-    parameters: Mapping[str, ThreeParameters] = dataclasses.field(default_factory=lambda: ASSUMED_PARAMETERS)
+    parameters: Mapping[str, ThreeParameters] = dataclasses.field(default_factory=lambda: ASSUMED)
     """By family of operations; the key ``""`` serves the others."""
     memory_share: float = MEMORY_SHARE
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from ridgeline.analytical.architectures import load_architecture
-from ridgeline.analytical.calibration.three_parameters import ThreeParameters
+from ridgeline.analytical.calibration.three_parameters import ASSUMED, ThreeParameters
 from ridgeline.analytical.catalogue import catalogue, find_device
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, Precisions
-from ridgeline.analytical.sweep import ASSUMED_PARAMETERS, MEMORY_SHARE, PHASES, Grid, HourlyPrice
+from ridgeline.analytical.memory import MEMORY_SHARE
+from ridgeline.analytical.sweep import PHASES, Grid, HourlyPrice
 
 KEYS = (
     "models", "devices", "phases", "batches", "lengths", "precisions", "layouts", "prices", "prediction",
@@ -174,7 +175,7 @@ class _Reader:
     def parameters(self) -> Mapping[str, ThreeParameters]:
         given = self.values.get("prediction")
         if given is None:
-            return ASSUMED_PARAMETERS
+            return ASSUMED
         if not isinstance(given, dict):
             raise self.error("prediction", "must be a table")
         families = {"": {k: v for k, v in given.items() if not isinstance(v, dict)}}

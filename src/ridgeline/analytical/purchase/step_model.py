@@ -21,12 +21,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from ridgeline.analytical.architectures.architecture import Architecture
-from ridgeline.analytical.architectures.operations import Family, Operation, operations
+from ridgeline.analytical.architectures.operations import Operation, operations
+from ridgeline.analytical.calibration.three_parameters import ASSUMED
 from ridgeline.analytical.collectives import CollectiveError, link_for, transfer_time
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, LayoutError, Precisions
 from ridgeline.analytical.limits import LimitError, limits
-from ridgeline.analytical.memory import PAGE_TOKENS, memory
+from ridgeline.analytical.memory import MEMORY_SHARE, PAGE_TOKENS, memory
 from ridgeline.analytical.phases import Group, Phase, PhaseError
 from ridgeline.analytical.purchase.chance import Chance, Lognormal
 from ridgeline.analytical.work import Work
@@ -44,28 +45,10 @@ deviation of a pair's logarithm, over the root of 2 that of one device."""
 SHAPE_SIGMA = 0.2
 """Runs of one system differ by 0.17 to 0.31 from their median, engines included (benchmarks/serving_e2e.py)."""
 
-MEMORY_SHARE = 0.9
-"""Of a device's memory that an engine may use: vLLM's default."""
 LATENCY_S = 8e-6
 """Of a collective over a link that states none (3.3; kipply's figure, 1.10)."""
 
 
-@dataclass(frozen=True)
-class Reach:
-    """Shares of the ceilings that kernels of a family reach, and what a launch of one costs."""
-
-    rate: float
-    bandwidth: float
-    launch_s: float
-
-
-REACH: dict[Family, Reach] = {
-    "gemm": Reach(0.76, 0.78, 3e-6),  # fitted: 0.68 to 0.84, 0.72 to 0.84, 2 to 8 us
-    "moe_gemm": Reach(0.76, 0.78, 3e-6),
-    "attention": Reach(0.52, 0.80, 12e-6),  # 0.50 to 0.55 in prefill, 0.75 to 0.85 in decode, 12 to 20 us
-}
-OTHER = Reach(0.6, 0.7, 3e-6)
-"""Of families without a public table: embedding, routing, scans, convolutions, collectives' memory. Not sourced."""
 LINK_REACH = 0.7
 """Of a link's bandwidth. Not sourced."""
 
@@ -155,22 +138,22 @@ def _prompts(tokens: Any, mean: Any) -> Group:
 
 
 def operator_time(operation: Operation, device: Device) -> Any:
-    """Seconds of one run of an operator by kernels that reach the shares of :data:`REACH`.
+    """Seconds of one run of an operator by kernels with the constants that are :data:`ASSUMED` for its family.
 
     Raises:
         LimitError: where the device lacks the precision.
         CollectiveError: where it states no link.
     """
-    reach = REACH.get(operation.family, OTHER)
+    own = ASSUMED.get(operation.family, ASSUMED[""])
     work = operation.work
     if operation.transfer is not None:
         local = limits(Work(read_bytes=work.read_bytes, written_bytes=work.written_bytes), device)
         latency = 0.0 if link_for(device, operation.transfer.ranks).latency_s else LATENCY_S
         return np.maximum(
-            transfer_time(operation.transfer, device) / LINK_REACH + latency, local.of("memory") / reach.bandwidth
+            transfer_time(operation.transfer, device) / LINK_REACH + latency, local.of("memory") / own.memory_share
         )
     found = limits(work, device)
-    return np.maximum(found.of("unit") / reach.rate, found.of("memory") / reach.bandwidth) + reach.launch_s
+    return own.seconds(found.of("unit"), found.of("memory"))
 
 
 def step_model(
