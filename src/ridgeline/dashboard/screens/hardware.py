@@ -109,8 +109,8 @@ st.plotly_chart(
     config=PLOT_CONFIG, alt=f"Arithmetic over bandwidth of {len(devices)} devices; the table has the same figures.",
 )  # fmt: skip
 st.caption(
-    "Dense rates that data sheets state, never measured here. Dotted: equal ridge points; below a line a device is bound "
-    "by arithmetic sooner."
+    "Dense rates that data sheets state, or that were derived or assumed where they do not; none is measured here. The tables "
+    "below say which. Dotted: equal ridge points; below a line a device is bound by arithmetic sooner."
 )
 st.dataframe(
     table_of(devices), width="stretch", hide_index=True, key="devices",
