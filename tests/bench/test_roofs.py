@@ -159,4 +159,4 @@ def test_roofs_that_end_early_leave_their_time_to_the_others(all_s: float) -> No
         extras.append(settings.extra_s)
         elapsed_s += CHECK_S + (budget_s / 3 if number % 2 else budget_s + settings.extra_s)
     assert elapsed_s <= all_s + budget_s
-    assert max(extras) > budget_s
+    assert max(extras) > budget_s / 2
