@@ -40,18 +40,22 @@ class Modelled:
     text: str
     """What was modelled: shape, and what limits."""
 
+    @property
+    def figure(self) -> str:
+        """The interval in words."""
+        low, high = f"{self.low:.3g}", f"{self.high:.3g}"
+        return f"{low if low == high else f'{low} to {high}'}{'' if self.unit == 'x' else ' '}{self.unit}"
+
     def against(self, published: float | None) -> str:
         """Where the published figure stands to it."""
-        figure = f"{self.low:.3g}" if f"{self.low:.3g}" == f"{self.high:.3g}" else f"{self.low:.3g} to {self.high:.3g}"
-        figure = f"{figure}{'' if self.unit == 'x' else ' '}{self.unit}"
         if published is None:
-            return f"{figure}: {self.text}"
+            return f"{self.figure}: {self.text}"
         # Figures are published rounded: within 5 % is the same.
         if published > self.high * 1.05:
-            return f"the model allows {figure}, less than is claimed: {self.text}"
+            return f"the model allows {self.figure}, less than is claimed: {self.text}"
         if published < self.low * 0.95:
-            return f"the model allows {figure}, more than is claimed: {self.text}"
-        return f"the model allows {figure}, as claimed: {self.text}"
+            return f"the model allows {self.figure}, more than is claimed: {self.text}"
+        return f"the model allows {self.figure}, as claimed: {self.text}"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

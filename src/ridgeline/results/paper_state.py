@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ridgeline.analytical.claim_models import Modelled, model_of
-from ridgeline.results.check import PaperCheck
+from ridgeline.results.check import SUITE, PaperCheck
 from ridgeline.results.ledger import Claim, Paper, RequiredCheck
-from ridgeline.results.record import Record
+from ridgeline.results.store import Store
 
 CheckState = Literal["passed", "failed", "unsupported", "crashed", "timeout", "older source", "not run", "not built"]
 Verdict = Literal["reproduced", "not reproduced", "predicted", "not comparable"]
@@ -108,20 +108,32 @@ class PaperState:
         }
 
 
+def stored_checks(store: Store) -> list[PaperCheck]:
+    """All records of checks, from the oldest to the newest run; those of a damaged run are left out.
+
+    Raises:
+        StoreError: where the store itself cannot be read.
+    """
+    found: list[PaperCheck] = []
+    for run in reversed(store.runs()):
+        if run.suite == SUITE and run.state != "damaged":
+            found += [r for r in store.records(run.run_id)[0] if isinstance(r, PaperCheck)]
+    return found
+
+
 def states_of(
-    papers: Iterable[Paper], records: Iterable[Record], present: Callable[[Sequence[str]], str | None]
+    papers: Iterable[Paper], records: Iterable[PaperCheck], present: Callable[[Sequence[str]], str | None]
 ) -> list[PaperState]:
     """The state of each paper.
 
     Args:
         papers: rows of the ledger.
-        records: of any kind, from the oldest to the newest run; only checks are looked at.
+        records: of checks, from the oldest to the newest (:func:`stored_checks`).
         present: the hash of the present source that files reach (:func:`ridgeline.results.sources.check_hash`).
     """
     by_check: dict[tuple[str, str], list[PaperCheck]] = {}
     for record in records:
-        if isinstance(record, PaperCheck):
-            by_check.setdefault((record.paper, record.check), []).append(record)
+        by_check.setdefault((record.paper, record.check), []).append(record)
     hashes: dict[tuple[str, ...], str | None] = {}
 
     def is_present(record: PaperCheck) -> bool:

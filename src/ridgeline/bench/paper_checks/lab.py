@@ -119,15 +119,14 @@ class Lab:
             Unsupported: where it does not take this problem on this device.
         """
         from ridgeline.analytical.operators import make_problem
-        from ridgeline.kernels.registry import Unsupported, get_implementation, get_operator
+        from ridgeline.kernels.registry import Unsupported, get_implementation
 
         found = problem if not isinstance(problem, Mapping) else make_problem(operator_name, problem)
         chosen = get_implementation(operator_name, implementation_name)
         reason = chosen.unsupported_reason(found, self.torch_device)
         if reason is not None:
             raise Unsupported(f"{implementation_name}: {reason}")
-        self.sources.add(chosen.path)
-        self.sources.add(Path(sys.modules[type(get_operator(operator_name)).__module__].__file__ or "").resolve())
+        self._use(operator_name, chosen)
         return ImplementationSide(found, chosen, dict(config or {}))
 
     def function(self, functions: Callable[[], object] | Sequence[Callable[[], object]], label: str = "") -> FunctionSide:
@@ -173,6 +172,39 @@ class Lab:
         checker.tolerance = math.inf  # the check judges
         launches.check_all_ways("check")
         return checker.error_relative
+
+    def interpreted_errors(
+        self,
+        operator_name: str,
+        problems: Sequence[Problem | Mapping[str, Any]],
+        implementation_name: str,
+        config: Mapping[str, Any] | None = None,
+    ) -> list[float]:
+        """Relative L2 error of a Triton implementation on each problem, computed on the CPU by Triton's interpreter.
+
+        It is slow: a few small shapes. It computes bfloat16 and float8 arithmetic wrongly: take float16 and float32.
+
+        Raises:
+            IncorrectError: for an output that is not finite or not written.
+            RuntimeError: where the interpreter fails.
+        """
+        from ridgeline.analytical.operators import make_problem
+        from ridgeline.bench.paper_checks.interpreted import errors_in_interpreter
+        from ridgeline.kernels.registry import get_implementation
+
+        self._use(operator_name, get_implementation(operator_name, implementation_name))
+        found = [p if not isinstance(p, Mapping) else make_problem(operator_name, p) for p in problems]
+        cases = [
+            {
+                "operator": operator_name,
+                "problem": problem.to_dict(),
+                "implementation": implementation_name,
+                "config": dict(config or {}),
+                "seed": self._next_seed(),
+            }
+            for problem in found
+        ]
+        return errors_in_interpreter(cases, self.threads)
 
     def ratio(self, slow: Side, fast: Side, *, cold: bool = True, budget_s: float = BUDGET_S) -> Ratio:
         """Median of time(slow) / time(fast) over interleaved quads; all of the budget is used.
@@ -241,6 +273,12 @@ class Lab:
                     legs.append(made.leg(count) / count)
                     made.end()
         return min(timed, key=lambda entry: statistics.median(entry[3]))[0]
+
+    def _use(self, operator_name: str, implementation: Implementation) -> None:
+        from ridgeline.kernels.registry import get_operator
+
+        self.sources.add(implementation.path)
+        self.sources.add(Path(sys.modules[type(get_operator(operator_name)).__module__].__file__ or "").resolve())
 
     def _next_seed(self) -> int:
         self._draws += 1
