@@ -29,11 +29,24 @@ Report = Callable[[Check, PaperCheck | None], None]
 
 
 def run_checks(
-    checks: Sequence[Check], unit: Unit, store: Store, report: Report, timeout_s: float = TIMEOUT_S
+    checks: Sequence[Check],
+    unit: Unit,
+    store: Store,
+    report: Report,
+    timeout_s: float = TIMEOUT_S,
+    with_folders: Sequence[str] = (),
 ) -> tuple[str, list[PaperCheck]]:
     """Carry out ``checks`` as one run, or continue the unfinished run of the same checks on the same source.
 
     A crash, a hang or too much memory costs one check.
+
+    Args:
+        checks: what to carry out, in this order.
+        unit: where.
+        store: keeps the run.
+        report: told of each.
+        timeout_s: longest that one may take.
+        with_folders: of the user's own kernels, which may register checks too.
 
     Returns:
         The run's id, and its records.
@@ -64,11 +77,11 @@ def run_checks(
         for check in checks:
             key = check.paper, check.name
             # What its kernels reach may have changed since the run was left.
-            if key in done and check_hash(done[key].sources) == done[key].sources_hash:
+            if key in done and _hash(done[key].sources) == done[key].sources_hash:
                 continue
             report(check, None)
             began, started_at = time.monotonic(), now_utc()
-            outcome = supervisor.run(_request(check, unit))
+            outcome = supervisor.run(_request(check, unit, with_folders))
             record = record_of(check, unit, outcome, writer.run_id, started_at, time.monotonic() - began)
             writer.append(record)
             done[key] = record
@@ -77,7 +90,7 @@ def run_checks(
         return writer.run_id, [done[c.paper, c.name] for c in checks]
 
 
-def _request(check: Check, unit: Unit) -> dict[str, Any]:
+def _request(check: Check, unit: Unit, with_folders: Sequence[str]) -> dict[str, Any]:
     return {
         "task": "check",
         "paper": check.paper,
@@ -86,8 +99,13 @@ def _request(check: Check, unit: Unit) -> dict[str, Any]:
         "threads": unit.threads,
         "cache_bytes": unit.last_level_cache_bytes,
         "seed": int(digest([check.paper, check.name])[:7], 16),
-        "with": [],
+        "with": list(with_folders),
     }
+
+
+def _hash(sources: Sequence[str]) -> str:
+    """Empty for files that are not the package's: such a record is never of the present source."""
+    return check_hash(sources) or ""
 
 
 def record_of(
@@ -120,7 +138,7 @@ def record_of(
         placement=unit.placement,
         threads=unit.threads,
         sources=tuple(sources),
-        sources_hash=check_hash(sources) or "",
+        sources_hash=_hash(sources),
         versions=package_versions(),
         **finding,
     )

@@ -160,11 +160,12 @@ def _check(
         return CheckResult(required, "not built", (), f"needs {part}")
     if not records:
         return CheckResult(required, "not run", (), f"not run: `ridgeline papers {paper.id} --check`")
-    # Later records of a device replace its earlier ones; what was checked on code that has changed since counts no more.
-    newest = {r.placement.device: r for r in sorted(records, key=lambda r: r.started_at)}
-    current = tuple(r for r in newest.values() if is_present(r))
+    # Of each device the newest of the present source: later ones replace earlier ones, and what was checked on other
+    # code does not count, be it older or, where a change was taken back, younger.
+    ordered = sorted(records, key=lambda r: r.started_at)
+    current = tuple({r.placement.device: r for r in ordered if is_present(r)}.values())
     if not current:
-        last = max(newest.values(), key=lambda r: r.started_at)
+        last = ordered[-1]
         return CheckResult(required, "older source", (last,), f"checked on an older version ({last.started_at[:10]})")
     worst = min(current, key=lambda r: _ORDER.index(r.status))
     why = "" if worst.status == "passed" else f"{worst.status} on {worst.placement.device}: {worst.reason or worst.text}"
