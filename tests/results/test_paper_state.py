@@ -13,6 +13,7 @@ from ridgeline.analytical.claim_models import MODELS, Modelled
 from ridgeline.results.check import SUITE, PaperCheck
 from ridgeline.results.ledger import Paper
 from ridgeline.results.pack import add, pack
+from ridgeline.results.paper_pages import index_of, page_of, plot_of
 from ridgeline.results.paper_state import PaperState, states_of, stored_checks
 from ridgeline.results.store import Store
 
@@ -159,3 +160,20 @@ def test_stored_checks_survive_packing(tmp_path: Path) -> None:
     add(other, tmp_path / "run.zip")
     after = stored_checks(other)
     assert [r.model_copy(update={"placement": before[0].placement}) for r in after] == before
+
+
+def test_a_page_shows_the_row_and_a_plot_its_ratios() -> None:
+    missed = state(check("agrees"), check("faster", "failed", value=1.5, reason="bound by DRAM | twice"))
+    plot = plot_of(missed)
+    assert plot is not None
+    assert plot.startswith("<svg ")
+    assert "1.5x of 2" in plot
+    page = page_of(missed, "a.svg")
+    assert "State: **works**." in page
+    assert "![Ratios measured, over their thresholds](a.svg)" in page
+    assert r"| faster | ratio | it is faster | failed | 1.5x (2x) | bound by DRAM \| twice | synthetic-cpu, 2026-11-27 |" in page
+    tables = [line for line in page.splitlines() if line.startswith("|")]
+    assert {line.replace(r"\|", "").count("|") for line in tables} == {8}, "every line has the columns of its header"
+    assert plot_of(state()) is None
+    assert "- faster: not run" in page_of(state())
+    assert "1 of 1 work" in index_of([missed])

@@ -372,6 +372,7 @@ def papers(
         bool, typer.Option("--check", help="Carry out their checks; the same command continues an unfinished run.")
     ] = False,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds after which a check is killed.")] = 300.0,
+    pages: Annotated[Path | None, typer.Option("--pages", help="Write a page per paper into this folder.")] = None,
     store: StoreOption = None,
     device: DeviceOption = None,
     json: JsonOption = False,
@@ -382,7 +383,7 @@ def papers(
     """
     from ridgeline.bench.papers_command import papers_command
 
-    raise SystemExit(papers_command(ids or [], store, device, check, timeout_s, json))
+    raise SystemExit(papers_command(ids or [], store, device, check, timeout_s, json, pages))
 
 
 @app.command()

@@ -25,12 +25,18 @@ EXIT_BELOW = 1
 
 
 def papers_command(
-    ids: list[str], store: Path | None, device: str | None, check: bool, timeout_s: float, as_json: bool
+    ids: list[str],
+    store: Path | None,
+    device: str | None,
+    check: bool,
+    timeout_s: float,
+    as_json: bool,
+    pages: Path | None = None,
 ) -> int:
     """Carry out ``ridgeline papers``; the exit code.
 
     Raises:
-        PapersError: for an unknown paper, or one none of whose checks is built.
+        PapersError: for an unknown paper, one none of whose checks is built, or a folder that cannot be written.
         StoreError: for a store that cannot be read or written.
     """
     papers = find_papers(ids)
@@ -43,8 +49,13 @@ def papers_command(
         code = EXIT_BELOW if any(r.status in ("failed", "crashed", "timeout") for r in records) else 0
         papers = [p for p in papers if ids or any(r.paper == p.id for r in records)]
     states = states_of(papers, stored_checks(opened), check_hash)
+    if pages is not None:
+        write_pages(states, pages)
     if as_json:
         print(json.dumps([state.to_dict() for state in states], indent=1, allow_nan=False))
+        return code
+    if pages is not None:
+        print(f"{len(states)} pages in {pages}")
         return code
     console = Console() if sys.stdout.isatty() else Console(width=200)
     if ids or check:
@@ -86,6 +97,30 @@ def _carry_out(
             print(f"{record.status} ({record.seconds:.1f} s) {record.text or record.reason}", file=sys.stderr)
 
     return run_checks(chosen, unit, store, report, timeout_s)[1]
+
+
+def write_pages(states: Sequence[PaperState], folder: Path) -> None:
+    """A page per row and, where a ratio was measured, its plot; with all rows, the list of them too.
+
+    Raises:
+        PapersError: for a folder that cannot be written.
+    """
+    from ridgeline.results.ledger import load_ledger
+    from ridgeline.results.paper_pages import index_of, page_of, plot_of
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for state in states:
+            plot, file = plot_of(state), folder / f"{state.paper.id}.svg"
+            file.unlink(missing_ok=True)
+            if plot is not None:
+                file.write_text(plot, encoding="utf-8")
+            page = page_of(state, file.name if plot is not None else "")
+            (folder / f"{state.paper.id}.md").write_text(page, encoding="utf-8")
+        if len(states) == len(load_ledger()):
+            (folder / "README.md").write_text(index_of(states), encoding="utf-8")
+    except OSError as error:
+        raise PapersError(f"--pages {folder}: {error.strerror}") from None
 
 
 def overview_table(states: Sequence[PaperState]) -> Table:

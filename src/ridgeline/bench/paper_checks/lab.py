@@ -173,39 +173,6 @@ class Lab:
         launches.check_all_ways("check")
         return checker.error_relative
 
-    def interpreted_errors(
-        self,
-        operator_name: str,
-        problems: Sequence[Problem | Mapping[str, Any]],
-        implementation_name: str,
-        config: Mapping[str, Any] | None = None,
-    ) -> list[float]:
-        """Relative L2 error of a Triton implementation on each problem, computed on the CPU by Triton's interpreter.
-
-        It is slow: a few small shapes. It computes bfloat16 and float8 arithmetic wrongly: take float16 and float32.
-
-        Raises:
-            IncorrectError: for an output that is not finite or not written.
-            RuntimeError: where the interpreter fails.
-        """
-        from ridgeline.analytical.operators import make_problem
-        from ridgeline.bench.paper_checks.interpreted import errors_in_interpreter
-        from ridgeline.kernels.registry import get_implementation
-
-        self._use(operator_name, get_implementation(operator_name, implementation_name))
-        found = [p if not isinstance(p, Mapping) else make_problem(operator_name, p) for p in problems]
-        cases = [
-            {
-                "operator": operator_name,
-                "problem": problem.to_dict(),
-                "implementation": implementation_name,
-                "config": dict(config or {}),
-                "seed": self._next_seed(),
-            }
-            for problem in found
-        ]
-        return errors_in_interpreter(cases, self.threads)
-
     def ratio(self, slow: Side, fast: Side, *, cold: bool = True, budget_s: float = BUDGET_S) -> Ratio:
         """Median of time(slow) / time(fast) over interleaved quads; all of the budget is used.
 
