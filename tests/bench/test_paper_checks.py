@@ -132,7 +132,10 @@ def test_a_lab_measures_ratios(lab: Lab) -> None:
 
 def test_a_ratio_of_wrong_outputs_is_none(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare(problem: object, constants: object, context: object) -> registry.Run:
-        return lambda inputs, out: out.fill_(1.0) and None
+        def run(inputs: object, out: torch.Tensor) -> None:
+            out.fill_(1.0)
+
+        return run
 
     right = registry.get_implementation("gemm", "torch")
     wrong = registry.Implementation(**{**vars(right), "name": "wrong", "prepare": prepare})
@@ -234,7 +237,9 @@ def test_bad_input_of_papers_is_one_line(started_command: Run, tmp_path: Path, m
     done = started_command("papers", "flashsigmod", "--store", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("ridgeline: no paper 'flashsigmod': did you mean flashsigmoid")
-    with pytest.raises(PapersError, match="no check of archon is built: `ridgeline papers archon` says what is missing"):
+    with pytest.raises(
+        PapersError, match="no check of archon is built: `ridgeline papers archon` says what is missing"
+    ):
         papers_command(["archon"], tmp_path, "cpu", True, 60.0, False)
     with pytest.raises(PapersError, match=r"--timeout 0: must be more than 0"):
         papers_command([], tmp_path, "cpu", True, 0.0, False)

@@ -64,7 +64,9 @@ def papers_command(
     else:
         console.print(overview_table(states))
         works = sum(state.state == "works" for state in states)
-        console.print(f"{works} of {len(states)} work; `ridgeline papers ID` shows one, `--check` carries out its checks")
+        console.print(
+            f"{works} of {len(states)} work; `ridgeline papers ID` shows one, `--check` carries out its checks"
+        )
     return code
 
 
@@ -83,7 +85,9 @@ def _carry_out(
     chosen = [check for paper in ids for check in frame.checks(paper)]
     without = [paper for paper in ids if not frame.checks(paper)]
     if named and without:
-        raise PapersError(f"no check of {', '.join(without)} is built: `ridgeline papers {without[0]}` says what is missing")
+        raise PapersError(
+            f"no check of {', '.join(without)} is built: `ridgeline papers {without[0]}` says what is missing"
+        )
     unit = choose_unit(device)
     if unit.spec.startswith("replay"):
         raise PapersError(f"--device {device}: checks run kernels, and a replay only reads their times from a script")

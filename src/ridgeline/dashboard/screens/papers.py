@@ -156,7 +156,9 @@ st.markdown(
     f"· {CATEGORIES[state.paper.category]}, {', '.join(state.paper.families)}"
 )
 st.markdown(state.paper.mechanism)
-st.subheader("Claims", help="What the paper published; what was measured here; what a model allows on the claim's hardware.")
+st.subheader(
+    "Claims", help="What the paper published; what was measured here; what a model allows on the claim's hardware."
+)
 st.dataframe(claims_of(state.claims), width="stretch", hide_index=True, key="claims")
 st.subheader("Checks", help="What the row has to show; evidence is the newest record on the present source.")
 st.dataframe(checks_of(state.checks), width="stretch", hide_index=True, key="checks")
