@@ -55,7 +55,7 @@ def papers_command(
         print(json.dumps([state.to_dict() for state in states], indent=1, allow_nan=False))
         return code
     if pages is not None:
-        print(f"{len(states)} pages in {pages}")
+        print(f"{len(states)} page{'s' if len(states) != 1 else ''} in {pages}")
         return code
     console = Console() if sys.stdout.isatty() else Console(width=200)
     if ids or check:
