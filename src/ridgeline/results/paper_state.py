@@ -159,7 +159,7 @@ def _check(
     if part:
         return CheckResult(required, "not built", (), f"needs {part}")
     if not records:
-        return CheckResult(required, "not run", (), f"not run: `ridgeline papers {paper.id} --check`")
+        return CheckResult(required, "not run", (), "not run")
     # Of each device the newest of the present source: later ones replace earlier ones, and what was checked on other
     # code does not count, be it older or, where a change was taken back, younger.
     ordered = sorted(records, key=lambda r: r.started_at)
