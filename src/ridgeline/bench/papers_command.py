@@ -179,7 +179,7 @@ def _check_lines(result: CheckResult) -> list[tuple[str, ...]]:
     head = (r.name, r.kind, r.states, result.state)
     if not result.records or result.state == "older source":
         return [(*head, "", "", result.why)]
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for record in result.records:
         value = ""
         if record.value is not None:
