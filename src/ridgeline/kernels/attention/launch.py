@@ -123,6 +123,7 @@ def launcher(
     *,
     fold: int,
     splits: int = 1,
+    score_bias: float = 0.0,
     ancestors: torch.Tensor | None = None,
 ) -> Launch:
     """Compile for ``device``, allocate scratch, and return what launches.
@@ -136,6 +137,7 @@ def launcher(
             scores (default 0); ``input_precision`` of float32 products.
         fold: query heads in one tile, 1 or the group.
         splits: parts that the keys are split in.
+        score_bias: added to the scaled scores, for a sigmoid.
         ancestors: int32 words of :func:`ancestor_bits`, for a tree.
     """
     unified = transform == "unified_max"
@@ -153,7 +155,7 @@ def launcher(
         part, sums = scratch((rows, splits, d), torch.float32), scratch((rows, splits), torch.float32)
     if unified:
         flags = scratch((rows,), torch.int8)
-    bias = -math.log2(s) if transform == "sigmoid" else 0.0
+    bias = LOG2_E * score_bias
     if unified:
         bias = -LOG2_E * config.get("phi", 0.0) - (FLOAT16_SHIFT if shape.precision == "float16" else 0.0)
     scale = LOG2_E / math.sqrt(d)

@@ -85,7 +85,9 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
     config = {**default_config(problem, architecture), **context.config}
     shape = shape_of(problem)
     fold = shape.group if config.get("fold", problem.q_length == 1) else 1
-    return launcher(shape, problem.transform, config, context.device, fold=fold)
+    return launcher(
+        shape, problem.transform, config, context.device, fold=fold, score_bias=problem.score_bias
+    )  # fmt: skip
 
 
 WIDE = ("sm_90", "sm_100", "gfx942", "gfx950")

@@ -19,7 +19,9 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
     config = {**default_config(problem, architecture), **context.config}
     shape = shape_of(problem)
     splits = config.get("splits") or shape.parts(shape.group, config["block_m"])
-    return launcher(shape, problem.transform, config, context.device, fold=shape.group, splits=splits)
+    return launcher(
+        shape, problem.transform, config, context.device, fold=shape.group, splits=splits, score_bias=problem.score_bias
+    )  # fmt: skip
 
 
 def compilations() -> tuple[Compilation, ...]:
