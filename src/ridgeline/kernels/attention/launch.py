@@ -28,8 +28,17 @@ LEAST_PART = 256
 FLOAT16_SHIFT = 6.0
 """Weights over a unified maximum are 2^6 smaller in float16: a row of 10^6 keys then sums to 2^15, in its range."""
 
-Launch = Callable[[Mapping[str, torch.Tensor], torch.Tensor], None]
-"""Reads ``q``, ``k``, ``v``, and ``lengths`` and ``block_table`` where there are pages; fills the output."""
+
+@dataclass(frozen=True)
+class Launch:
+    """Reads ``q``, ``k``, ``v``, and ``lengths`` and ``block_table`` where there are pages; fills the output."""
+
+    function: Callable[[Mapping[str, torch.Tensor], torch.Tensor], None]
+    flags: torch.Tensor | None
+    """int8[rows of the output]: with a unified maximum, which rows the newest call had to compute again."""
+
+    def __call__(self, inputs: Mapping[str, torch.Tensor], out: torch.Tensor) -> None:
+        self.function(inputs, out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +206,7 @@ def launcher(
         if summed is not None:
             out.copy_(summed.view(out.shape))
 
-    return launch
+    return Launch(launch, flags)
 
 
 def _warmer(kernel: Any, grid: tuple[int, ...]) -> Callable[..., Any]:
