@@ -107,7 +107,7 @@ def planted(call: str, arguments: Sequence[int], folder: Path, cache: Path) -> t
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of the tests of all implementations keep those of native ones."""
-    from ridgeline.bench.sources import reached
+    from ridgeline.results.sources import reached
 
     kept, left = [], []
     for item in items:
