@@ -12,9 +12,10 @@ import hashlib
 import json
 import math
 import os
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,7 +32,10 @@ ROWS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128
 ROUNDS = 5
 """Times of each point, of which the least counts: what disturbs a call only ever makes it longer."""
 HOPELESS = 2.0
-"""Times slower than another at which a way is not measured on more rows: each falls behind for good."""
+"""Times slower than another at which GEMV is not measured on more rows: each four cost it another pass over B."""
+SETTLED = 1.1
+"""The two least times of a point may differ by this factor, in the median over the points. Where they differ by more,
+other work shaped them: the crossovers are good for this process, and measured anew by the next."""
 COLD_BYTES = 1 << 20
 """Smallest B before which the caches are emptied. A smaller one stays in them between the calls of a decoder too."""
 
@@ -65,22 +69,41 @@ def crossovers(b: torch.Tensor, threads: int) -> Crossovers:
     """Those of B[k, n] (float32, as the operator has it) on this machine, from the file or measured now.
 
     Raises:
-        Unsupported: where the C++ cannot be built.
+        Unsupported: where the C++ cannot be built. NativeBuildError where the cache cannot be used.
     """
     path = _file(b.shape[1], b.shape[0], threads)
+    if path not in _KNOWN:
+        _KNOWN[path] = _stored(path) or _measured(b, threads, path)
+    return _KNOWN[path]
+
+
+_KNOWN: dict[Path, Crossovers] = {}
+"""Of this process: a case prepares many copies of one B."""
+
+
+def _stored(path: Path) -> Crossovers | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return Crossovers(found["gemv_below"], found["flat_below"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there yet, or damaged: measured, and written anew
+        return None  # not there yet, or damaged
+
+
+def _measured(b: torch.Tensor, threads: int, path: Path) -> Crossovers:
     times = measure(b, threads)
-    best = least_cost(times)
-    text = json.dumps({**asdict(best), "times_s": {str(m): dict(row) for m, row in times.items()}}, indent=1)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    best = least_cost({m: {way: min(seconds) for way, seconds in row.items()} for m, row in times.items()})
+    if unrest(times) <= SETTLED:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump({**asdict(best), "times_s": times}, file, indent=1)
+        os.replace(temporary, path)
     return best
+
+
+def unrest(times: Mapping[int, Mapping[str, Sequence[float]]]) -> float:
+    """Median over the points of the second least time over the least."""
+    least = [sorted(seconds)[:2] for row in times.values() for seconds in row.values()]
+    return statistics.median(second / first for first, second in least)
 
 
 def _file(n: int, k: int, threads: int) -> Path:
@@ -90,8 +113,8 @@ def _file(n: int, k: int, threads: int) -> Path:
     return cache_folder("gemm-crossovers") / f"{k}x{n}-{threads}t-{name}.json"
 
 
-def measure(b: torch.Tensor, threads: int) -> dict[int, dict[str, float]]:
-    """Seconds by M and implementation, of B[k, n] with that many threads; hopeless ones are left out.
+def measure(b: torch.Tensor, threads: int) -> dict[int, dict[str, list[float]]]:
+    """Seconds of each round by M and implementation, of B[k, n] with that many threads.
 
     Raises:
         Unsupported: where the C++ cannot be built.
@@ -106,23 +129,21 @@ def measure(b: torch.Tensor, threads: int) -> dict[int, dict[str, float]]:
         "native_flat": lambda problem: flat(problem, panels, threads),
         "torch": lambda problem: get_implementation("gemm", "torch").prepare(problem, {"b": b}, context),
     }
-    times: dict[int, dict[str, float]] = {}
+    times: dict[int, dict[str, list[float]]] = {}
     for m in ROWS:
         problem = Gemm(m=m, n=n, k=k, precision="float32")
         inputs, out = {"a": torch.randn(m, k, generator=generator)}, torch.empty(m, n)
         runs = {name: make(problem) for name, make in ways.items()}
-        seconds = {name: math.inf for name in runs}
+        times[m] = {name: [] for name in runs}
         for _ in range(ROUNDS):
             for name, run in runs.items():
                 run(inputs, out)  # wakes its threads; those of the one before go to sleep
                 evict()
                 began = time.perf_counter_ns()
                 run(inputs, out)
-                seconds[name] = min(seconds[name], (time.perf_counter_ns() - began) * 1e-9)
-        times[m] = seconds
-        fastest = min(seconds.values())
-        # The library stays: it is what is left above the last M.
-        ways = {name: way for name, way in ways.items() if name == "torch" or seconds[name] <= HOPELESS * fastest}
+                times[m][name].append((time.perf_counter_ns() - began) * 1e-9)
+        if "native_gemv" in ways and min(times[m]["native_gemv"]) > HOPELESS * min(map(min, times[m].values())):
+            del ways["native_gemv"]
     return times
 
 

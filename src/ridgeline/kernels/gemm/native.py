@@ -15,7 +15,7 @@ from ridgeline.kernels.native.tensors import address
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
 
 MOST_ROWS = 256
-"""Rows up to which the flat GEMM is offered: a block of A, 1 KiB a row, then fills half of a second-level cache."""
+"""Rows up to which the flat GEMM is offered: a block of A, 2 KiB a row, then fills a second-level cache of 512 KiB."""
 
 
 @implementation("gemm", "native_gemv", precisions=("float32",), papers=("flashdecoding-pp",))

@@ -5,7 +5,8 @@ namespace ridgeline::RL_PATH {
 // ---- GEMV: B as it is, [k][n]; a few rows of A at a time, each pass over B feeds all of them ----
 
 constexpr int GEMV_ROWS = 4;
-constexpr int64_t GEMV_COLUMNS = 1024;  // of C that stay in the first-level cache while k goes by, with those of B
+constexpr int64_t GEMV_COLUMNS = 4096;  // at a time: C of one row is 16 KiB, half of L1. Shorter runs along a row of B
+                                        // stop the prefetchers: 25 GB/s a core, 19 with 1024 (Zen 3)
 
 // c[ROWS][first..last) = a[ROWS][k] b[k][first..last). STEPS rows of B are added to C at a time: as many streams, and
 // one load and store of C for STEPS loads of B.
@@ -19,7 +20,6 @@ static void gemv_columns(const float* a, const float* b, float* c, int64_t n, in
 #pragma GCC unroll 8
             for (int s = 0; s < STEPS; ++s) x[r][s] = splat(a[r * k + depth + s]);
         const float* row = b + depth * n;
-        const bool ahead = depth + 2 * STEPS <= k;
         int64_t j = first;
         for (; j + LANES <= last; j += LANES) {
             Floats sum[ROWS];
@@ -28,8 +28,6 @@ static void gemv_columns(const float* a, const float* b, float* c, int64_t n, in
 #pragma GCC unroll 8
             for (int s = 0; s < STEPS; ++s) {
                 const Floats value = load(row + s * n + j);
-                // The next rows of the same columns: another page each, where the hardware's prefetchers stop.
-                if (ahead) __builtin_prefetch(row + (STEPS + s) * n + j, 0, 2);
 #pragma GCC unroll 8
                 for (int r = 0; r < ROWS; ++r) sum[r] += x[r][s] * value;
             }
@@ -76,8 +74,7 @@ static void gemv(const float* a, const float* b, float* c, int64_t m, int64_t n,
 
 constexpr int PANEL = 2 * LANES;
 constexpr int FLAT_ROWS = 6;         // of a register tile: 12 sums, two vectors of B and one of A in 15 registers
-constexpr int64_t FLAT_DEPTH = 256;  // of a block of k: a panel's is 16 KiB with vectors of 32 bytes, half of L1
-constexpr int64_t FLAT_PANELS = 8;   // that one block of A is multiplied with before the next one is fetched
+constexpr int64_t FLAT_DEPTH = 512;  // of a block of k; 256 was a tenth slower at 64 rows, all of k at 1 to 16
 
 // Rows are shared out evenly among as few tiles as hold them: no row is padded.
 static int64_t flat_tiles(int64_t m) { return (m + FLAT_ROWS - 1) / FLAT_ROWS; }
@@ -132,36 +129,32 @@ static void flat_tile(const float* a, const float* b, float* c, int64_t n, int64
     }
 }
 
-// All of C in the columns of panels [first, last).
+// All of C in the columns of panels [first, last): B from front to back, A again for each panel.
 static void flat(const float* packed_a, const float* panels, float* c, int64_t m, int64_t n, int64_t k, int64_t first,
                  int64_t last) {
     const int64_t tiles = flat_tiles(m);
-    for (int64_t group = first; group < last; group += FLAT_PANELS) {
-        const int64_t stop = last - group < FLAT_PANELS ? last : group + FLAT_PANELS;
+    for (int64_t panel = first; panel < last; ++panel) {
+        const int64_t columns = n - panel * PANEL < PANEL ? n - panel * PANEL : PANEL;
         for (int64_t start = 0; start < k; start += FLAT_DEPTH) {
             const int64_t depth = k - start < FLAT_DEPTH ? k - start : FLAT_DEPTH;
-            for (int64_t panel = group; panel < stop; ++panel) {
-                const float* b = panels + (panel * k + start) * PANEL;
-                // The block that comes after this one; behind the last of a group the fetches are only early.
-                const float* next = panel + 1 < stop ? b + k * PANEL : panels + (group * k + start + depth) * PANEL;
-                const bool more = panel + 1 < stop || start + depth < k;
-                const int64_t lines = more ? (depth * PANEL / 16 + tiles - 1) / tiles : 0;
-                const float* a = packed_a + start * m;
-                for (int64_t tile = 0; tile < tiles; ++tile) {
-                    const int64_t row = flat_first_row(m, tile), rows = flat_first_row(m, tile + 1) - row;
-                    float* to = c + row * n + panel * PANEL;
-                    const int64_t columns = n - panel * PANEL < PANEL ? n - panel * PANEL : PANEL;
-                    const float* ahead = next + 16 * lines * tile;
-                    switch (rows) {
-                        case 1: flat_tile<1>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
-                        case 2: flat_tile<2>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
-                        case 3: flat_tile<3>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
-                        case 4: flat_tile<4>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
-                        case 5: flat_tile<5>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
-                        default: flat_tile<6>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
-                    }
-                    a += rows * depth;
+            const float* b = panels + (panel * k + start) * PANEL;
+            // The block that comes after this one, a share of it in every tile; none after the last.
+            const bool more = panel + 1 < last || start + depth < k;
+            const int64_t lines = more ? (depth * PANEL / 16 + tiles - 1) / tiles : 0;
+            const float* a = packed_a + start * m;
+            for (int64_t tile = 0; tile < tiles; ++tile) {
+                const int64_t row = flat_first_row(m, tile), rows = flat_first_row(m, tile + 1) - row;
+                float* to = c + row * n + panel * PANEL;
+                const float* ahead = b + depth * PANEL + 16 * lines * tile;
+                switch (rows) {
+                    case 1: flat_tile<1>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
+                    case 2: flat_tile<2>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
+                    case 3: flat_tile<3>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
+                    case 4: flat_tile<4>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
+                    case 5: flat_tile<5>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
+                    default: flat_tile<6>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
                 }
+                a += rows * depth;
             }
         }
     }
