@@ -106,7 +106,9 @@ def test_a_giant_attention_is_refused_at_once(cold: bool) -> None:
 def test_nothing_is_made_where_only_the_reference_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Gemm(m=2, n=1000, k=1000, precision="float32")  # 4 MB of B: 3 of it, and 8 MB in float64
     monkeypatch.setattr(memory, "_host_bytes", lambda limit: 17e6)
-    with pytest.raises(TooLargeError, match=r"needs 0\.0201 GB, 0\.017 GB are there \(2 sets of buffers of 0\.00402 GB, 0\.012"):
+    with pytest.raises(
+        TooLargeError, match=r"needs 0\.0201 GB, 0\.017 GB are there \(2 sets of buffers of 0\.00402 GB, 0\.012"
+    ):
         refuse_beyond_memory(Forbidding(), problem, CpuSession(), slots=2, eviction_bytes=0.0, limit_bytes=None)
     monkeypatch.setattr(memory, "_host_bytes", lambda limit: 21e6)
     refuse_beyond_memory(Forbidding(), problem, CpuSession(), slots=2, eviction_bytes=0.0, limit_bytes=None)

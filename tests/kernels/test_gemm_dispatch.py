@@ -53,7 +53,9 @@ def test_no_other_pair_of_thresholds_costs_less(rows: list[tuple[float, float, f
     measured = times(*rows)
 
     def cost(chosen: Crossovers) -> float:
-        return float(torch.tensor([row[chosen.choose(m)] for m, row in measured.items()], dtype=torch.float64).log().sum())
+        return float(
+            torch.tensor([row[chosen.choose(m)] for m, row in measured.items()], dtype=torch.float64).log().sum()
+        )
 
     limits = [*measured, max(measured) + 1]
     least = min(cost(Crossovers(a, b)) for a in limits for b in limits if a <= b)

@@ -154,7 +154,9 @@ def main(arguments: Sequence[str]) -> int:
         for source in sources:
             start = time.monotonic()
             libraries[source] = str(build.library(source).resolve())
-            print(f"built {source}.cpp with {' '.join(build.flags()[:3])} in {time.monotonic() - start:.0f} s", flush=True)
+            print(
+                f"built {source}.cpp with {' '.join(build.flags()[:3])} in {time.monotonic() - start:.0f} s", flush=True
+            )
         for call, values, says in (("element", (8, 8), "heap-buffer-overflow"), ("doubled", (2**30,), "overflow")):
             code, _, report = planted(call, values, folder, folder / "cache")
             found = code != 0 and says in report

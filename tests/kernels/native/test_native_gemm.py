@@ -26,9 +26,7 @@ SHAPES = [
 ]
 
 
-def multiply(
-    way: str, path: str, a: torch.Tensor, b: torch.Tensor, threads: int, padding: float = 0.0
-) -> torch.Tensor:
+def multiply(way: str, path: str, a: torch.Tensor, b: torch.Tensor, threads: int, padding: float = 0.0) -> torch.Tensor:
     """C, checked to be all that was written to; its buffer begins 4 bytes past a vector's alignment."""
     (m, k), n = a.shape, b.shape[1]
     whole = torch.full((m * n + 65,), GUARD)

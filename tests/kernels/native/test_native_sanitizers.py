@@ -32,9 +32,7 @@ def test_what_is_within_bounds_runs(folders: tuple[Path, Path]) -> None:
     ("call", "values", "says"),
     [("element", (8, 8), "heap-buffer-overflow"), ("doubled", (2**30,), "signed integer overflow")],
 )
-def test_planted_errors_are_reported(
-    folders: tuple[Path, Path], call: str, values: tuple[int, ...], says: str
-) -> None:
+def test_planted_errors_are_reported(folders: tuple[Path, Path], call: str, values: tuple[int, ...], says: str) -> None:
     code, output, report = run_sanitized.planted(call, values, *folders)
     assert code != 0
     assert not output

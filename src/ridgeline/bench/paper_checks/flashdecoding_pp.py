@@ -37,9 +37,7 @@ def decode(kv_length: int, **other: object) -> dict[str, object]:
 def unified_max_agrees(lab: Lab) -> Finding:
     shapes = [decode(length) for length in (1, 77, 4096, 32768)]
     shapes += [decode(4097, batch=3, q_heads=6, kv_heads=2), decode(300, q_length=5, causal=True)]
-    errors = {
-        f"S={shape['kv_length']}": lab.worst_error("attention", shape, "native_unified_max") for shape in shapes
-    }
+    errors = {f"S={shape['kv_length']}": lab.worst_error("attention", shape, "native_unified_max") for shape in shapes}
     worst = max(errors, key=errors.__getitem__)
     return Finding(
         passed=errors[worst] <= TOLERANCE,
@@ -336,7 +334,10 @@ def dispatcher_near_best(lab: Lab) -> Finding:
 def dispatcher_beats_each(lab: Lab) -> Finding:
     judged = points(lab)
     # Medians by point; then how far the mean moves from round to round, which says how sure it is.
-    means = {way: _mean([-math.log(point.against(way)[0]) for point in judged if way != point.chosen], judged) for way in WAYS}
+    means = {
+        way: _mean([-math.log(point.against(way)[0]) for point in judged if way != point.chosen], judged)
+        for way in WAYS
+    }
     least = {
         way: min(
             _mean([math.log(_round(point, way, r) / _round(point, point.chosen, r)) for point in judged], judged)
