@@ -41,7 +41,7 @@ INSTRUCTIONS = {
     "gemm bfloat16 128x256": (None, "HGMMA.64x256x16.F32.BF16", None, None),
     "gemm float16 16x": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_f16"),
     "gemm flat float16": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_f16"),
-    "gemm flat bfloat16": ("HMMA.16816.F32.BF16", "HGMMA.64x128x16.F32.BF16", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
+    "gemm flat bfloat16": ("HMMA.16816.F32.BF16", "HGMMA.64x64x16.F32.BF16", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "gemm flat float32": ("", "", "", "v_mfma_f32_16x16x4_f32"),
     "gemm gemv": ("", "", "", ""),
     "gemm int8": ("IMMA.16832.S8.S8", "IGMMA.64x128x32.S8.S8", "UTCIMMA", "v_mfma_i32_32x32x16_i8"),

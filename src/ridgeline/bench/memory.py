@@ -17,7 +17,6 @@ from ridgeline.bench.checks import fully_checked
 from ridgeline.bench.devices.unit import Session
 from ridgeline.kernels.registry import Operator, Tensors
 
-
 FAR = 16.0
 """Times a problem's own count of its bytes that is there, from which nothing is looked at closer: int8 operands take
 eight times their size in float64, and one set of buffers is checked at a time."""

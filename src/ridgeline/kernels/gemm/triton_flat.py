@@ -60,9 +60,8 @@ def gemv_kernel(
     tl.store(c, tl.sum(products, 1).to(c_ptr.dtype.element_ty), mask=in_m[:, None] & in_n[None, :])
 
 
-GEMV_CONFIG = {"block_k": 32, "num_warps": 4, "num_stages": 3}
-FLAT_CONFIG = {"group_m": 1, "num_warps": 4, "num_stages": 3}
-"""Without the tile. Three stages: two tiles of B are on their way while one is used."""
+STAGES = 3
+"""Two tiles of B are on their way while one is used."""
 
 
 def tile_columns(n: int, multiprocessors: int) -> int:
@@ -84,7 +83,16 @@ def flat_config(m: int, n: int, precision: str, processors: int) -> dict[str, in
     depth = 128 if rows * columns < 64 * 64 else 64
     if precision == "float32":
         depth //= 4  # without TF32 it runs on the vector lanes, which hold their operands in registers
-    return {**FLAT_CONFIG, "block_m": rows, "block_n": columns, "block_k": depth}
+    # 4 warps spill 16 bytes of the largest tile on sm_100.
+    warps = 8 if rows * columns > 64 * 64 else 4
+    tile = {"block_m": rows, "block_n": columns, "block_k": depth}
+    return {**tile, "group_m": 1, "num_warps": warps, "num_stages": STAGES}
+
+
+def gemv_config(m: int, n: int, processors: int) -> dict[str, int]:
+    """Tile of the GEMV: at most 32 float32 products of a thread, as 64 of them spill on sm_100."""
+    columns = min(64, tile_columns(n, processors))
+    return {"block_n": columns, "block_k": 32 if m == 1 else 16, "num_warps": 4, "num_stages": STAGES}
 
 
 @implementation(
@@ -114,8 +122,7 @@ def prepare_gemv(problem: Gemm, constants: Tensors, context: Context) -> Run:
     if problem.m > GEMV_ROWS:
         raise Unsupported(f"made for up to {GEMV_ROWS} rows of A, not {problem.m}")
     b, m, n, k = constants["b"], problem.m, problem.n, problem.k
-    width = {"block_n": tile_columns(n, multiprocessors())}
-    options = gemv_options(m, {**GEMV_CONFIG, **width, **context.config})
+    options = gemv_options(m, {**gemv_config(m, n, multiprocessors()), **context.config})
     grid = (triton.cdiv(n, options["BLOCK_N"]),)
     if context.device == "cuda":  # compile here, so that the time is prepare's
         gemv_kernel.warmup(b.dtype, b.dtype, b.dtype, m, n, k, grid=grid, **options)
@@ -144,20 +151,20 @@ def compilations() -> tuple[Compilation, ...]:
         ("bfloat16", flat_config(64, 28672, "bfloat16", MULTIPROCESSORS)),
         ("float32", flat_config(16, 4096, "float32", MULTIPROCESSORS)),
     )
-    gemv = (("bfloat16", 1, 32), ("bfloat16", 4, 64), ("float32", 1, 32))
+    gemv = (("bfloat16", 1, 4096), ("bfloat16", 4, 28672), ("float32", 2, 28672))
     return (
         *(triton_gemm.compilation(precision, config, name="flat ") for precision, config in flat),
         *(_gemv_compilation(*case) for case in gemv),
     )
 
 
-def _gemv_compilation(precision: str, m: int, width: int) -> Compilation:
-    options = gemv_options(m, {**GEMV_CONFIG, "block_n": width})
+def _gemv_compilation(precision: str, m: int, n: int) -> Compilation:
+    options = gemv_options(m, gemv_config(m, n, MULTIPROCESSORS))
     warps, stages = options.pop("num_warps"), options.pop("num_stages")
     dtype = triton_gemm.DTYPES[precision]
     return Compilation(
         kernel=gemv_kernel,
-        label=f"gemm gemv {precision} {m}x{width}x{options['BLOCK_K']}",
+        label=f"gemm gemv {precision} {m}x{options['BLOCK_N']}x{options['BLOCK_K']}",
         signature={
             "a_ptr": f"*{dtype}",
             "b_ptr": f"*{dtype}",
