@@ -130,9 +130,7 @@ class Lab:
         self.sources.add(Path(sys.modules[type(get_operator(operator_name)).__module__].__file__ or "").resolve())
         return ImplementationSide(found, chosen, dict(config or {}))
 
-    def function(
-        self, functions: Callable[[], object] | Sequence[Callable[[], object]], label: str = ""
-    ) -> FunctionSide:
+    def function(self, functions: Callable[[], object] | Sequence[Callable[[], object]], label: str = "") -> FunctionSide:
         """Any callable as a side of :meth:`ratio`; several are called by turns.
 
         For a cold cache give as many, each on buffers of its own, as pass through three times the outermost cache.

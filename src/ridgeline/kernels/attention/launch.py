@@ -171,10 +171,7 @@ def launcher(
     least, most = sum_range(shape.precision, s)
     launch_options = {"num_warps": config["num_warps"], "num_stages": config["num_stages"]}
     programs = triton.cdiv(t * fold, config["block_m"]) * (shape.batch * shape.q_heads // fold)
-    options = {
-        **meta(shape, transform, config, fold, splits, "write" if unified and splits == 1 else ""),
-        **launch_options,
-    }
+    options = {**meta(shape, transform, config, fold, splits, "write" if unified and splits == 1 else ""), **launch_options}
     again = {**meta(shape, "softmax", config, fold, 1, "read"), **launch_options}
     combining = {**combine_meta(d, splits, transform), "num_warps": 4}
 
@@ -196,9 +193,7 @@ def launcher(
     if device == "cuda":  # compile here, so that the time is prepare's
         kv_dtype = getattr(torch, shape.kv_precision or shape.precision)
         dtype = getattr(torch, shape.precision)
-        ragged = (
-            (scratch((1,), torch.int32), scratch((1, s // shape.page + 1), torch.int32)) if shape.page else (None, None)
-        )
+        ragged = (scratch((1,), torch.int32), scratch((1, s // shape.page + 1), torch.int32)) if shape.page else (None, None)
         flash(dtype, kv_dtype, kv_dtype, dtype, *ragged, lambda kernel, grid: _warmer(kernel, grid))
 
     def launch(inputs: Mapping[str, torch.Tensor], out: torch.Tensor) -> None:

@@ -116,9 +116,7 @@ def compilations() -> tuple[Compilation, ...]:
         ),
         compilation("attention prefill window", window, "softmax", hopper, fold=1),
         *(
-            compilation(
-                "attention decode softmax", model_shape(1, "float16"), "softmax", config, fold=4, targets=targets
-            )
+            compilation("attention decode softmax", model_shape(1, "float16"), "softmax", config, fold=4, targets=targets)
             for config, targets in ((hopper_decode, ("sm_90",)), (decode, ()))
         ),
     )

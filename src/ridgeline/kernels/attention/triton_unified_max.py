@@ -40,7 +40,9 @@ def compilations() -> tuple[Compilation, ...]:
     decode, prefill = CONFIGS["decode"][1], CONFIGS["prefill"][3]
     causal = model_shape(4096, "bfloat16", causal=True)
     return (
-        compilation("attention split unified_max", model_shape(1, "float16"), "unified_max", decode, fold=4, splits=16),
+        compilation(
+            "attention split unified_max", model_shape(1, "float16"), "unified_max", decode, fold=4, splits=16
+        ),
         combine_compilation("attention combine unified_max", "float16", 128, 16, "unified_max"),
         compilation("attention prefill unified_max", causal, "unified_max", prefill, fold=1, flags="write"),
         compilation("attention prefill flagged", causal, "softmax", prefill, fold=1, flags="read"),

@@ -46,7 +46,9 @@ def shape_of(problem: PagedAttention) -> Shape:
     )
 
 
-@implementation("paged_attention", "triton", devices=("cuda",), precisions=("float32", "bfloat16", "float16"))
+@implementation(
+    "paged_attention", "triton", devices=("cuda",), precisions=("float32", "bfloat16", "float16")
+)
 def prepare(problem: PagedAttention, constants: Tensors, context: Context) -> Run:
     """All heads of a group in one tile; tiles and ``splits`` from ``context.config``, or as many as fill the GPU."""
     stored = problem.kv_precision or problem.precision
