@@ -178,15 +178,16 @@ RL_INLINE Floats nearest(Floats x) {
     return (x + shift) - shift;
 }
 
-// 2^x for -126 <= x < 127.5, not checked; NaN for NaN. 2^n times a polynomial in x - n on [-0.5, 0.5].
+// 2^x for -126 <= x < 127.5, not checked; NaN for NaN; within 2 units in the last place. 2^n times a polynomial in
+// f = x - n on [-0.5, 0.5], 1 at 0, fitted for the least relative error there (2e-9; degree 5: 9e-8, too much).
 RL_INLINE Floats exp2_within(Floats x) {
     const Floats n = nearest(x), f = x - n;
-    Floats p = splat(1.535336188e-4f);
-    p = p * f + 1.339887440e-3f;
-    p = p * f + 9.618437357e-3f;
-    p = p * f + 5.550332471e-2f;
-    p = p * f + 2.402264791e-1f;
-    p = p * f + 6.931472029e-1f;
+    Floats p = splat(1.535336196e-4f);
+    p = p * f + 1.339887502e-3f;
+    p = p * f + 9.618436918e-3f;
+    p = p * f + 5.550332367e-2f;
+    p = p * f + 2.402264774e-1f;
+    p = p * f + 6.931471825e-1f;
     p = p * f + 1.0f;
     return (Floats)((Ints)p + (to_ints(n) << 23));  // into the exponent's bits
 }
@@ -201,10 +202,10 @@ RL_INLINE Floats exp2(Floats x) {
 RL_INLINE Floats reciprocal(Floats x) {
 #if defined(RL_AVX512)
     const Floats guess = (Floats)_mm512_rcp14_ps((__m512)x);
-    return guess * (2.0f - x * guess);
+    return guess + guess * (1.0f - x * guess);
 #elif defined(RL_AVX2)
     const Floats guess = (Floats)_mm256_rcp_ps((__m256)x);
-    return guess * (2.0f - x * guess);
+    return guess + guess * (1.0f - x * guess);
 #else
     return 1.0f / x;
 #endif
