@@ -61,7 +61,8 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
         shape = (problem.batch, heads, length, problem.head_dim)
         return torch.zeros(shape, dtype=getattr(torch, problem.precision), device=context.device)
 
-    q, kv = empty(problem.q_heads, t - blind), empty(problem.kv_heads, s)
+    # Of the strides that `run` has, or it would be compiled again there.
+    q, kv = empty(problem.q_heads, t)[:, :, blind:], empty(problem.kv_heads, s)
     # One query aligned bottom-right sees every key, unless there is a window.
     masked = (problem.causal and t > 1) or problem.window is not None
     flex = compiled_flex(sees if masked else None, q, kv, kv.clone())
