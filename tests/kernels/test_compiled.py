@@ -22,7 +22,12 @@ INSTRUCTIONS = {
     "attention decode": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_f16"),
     "attention split": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_"),
     "attention combine": ("", "", "", ""),
-    "paged_attention": ("HMMA.16816.F32.BF16", "HMMA.16816.F32.BF16", "HMMA.16816.F32.BF16", "v_mfma_f32_16x16x16_bf16"),
+    "paged_attention": (
+        "HMMA.16816.F32.BF16",
+        "HMMA.16816.F32.BF16",
+        "HMMA.16816.F32.BF16",
+        "v_mfma_f32_16x16x16_bf16",
+    ),
     "tree_attention": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_"),
     "fma matrix bfloat16": ("HMMA.16816.F32.BF16", "HGMMA.64x128x16.F32.BF16", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "fma matrix float8": (None, "QGMMA.64x128x32.F32.E4M3.E4M3", "UTCQMMA", None),

@@ -47,9 +47,10 @@ def compiled_flex(
 def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
     """Masks are aligned bottom-right; rows that see no key, which come first, are not computed."""
     if problem.transform != "softmax":
-        raise Unsupported(f"flex_attention changes scores before its softmax, it cannot leave it out: {problem.transform}")
+        raise Unsupported(f"flex_attention always ends in a softmax, whatever changes the scores: {problem.transform}")
     t, s = problem.q_length, problem.kv_length
-    before = s + t if problem.window is None else problem.window - 1  # keys seen before a query's position, and after it
+    # Keys seen before a query's position, and after it.
+    before = s + t if problem.window is None else problem.window - 1
     after = 0 if problem.causal else before
     blind = max(0, t - s - after)
     shift = s - t + blind
