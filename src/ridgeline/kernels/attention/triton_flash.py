@@ -48,8 +48,9 @@ def default_config(shape: Shape, architecture: str) -> dict[str, int]:
         return decode_config(shape.group, architecture)
     if architecture == "sm_90" and size < 2:
         return dict(CONFIGS["prefill"][3])
-    # mma.sync of sm_8x and sm_12x keeps operands and accumulators in registers; wgmma and tcgen05 do not.
-    narrow = architecture.startswith(("sm_8", "sm_12"))
+    # mma.sync of sm_8x and sm_12x keeps operands and accumulators in registers; wgmma and tcgen05 do not. AMD's wide
+    # tile spills under a window's or a tree's mask.
+    narrow = architecture.startswith(("sm_8", "sm_12", *(("gfx",) if shape.window or shape.tree else ())))
     return dict(CONFIGS["prefill"][2 if size == 2 else 1 if narrow else 0])
 
 
