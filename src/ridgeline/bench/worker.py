@@ -133,6 +133,7 @@ class _Runner:
             seed=request["seed"],
             rank=rank,
             ranks=ranks,
+            config=request["config"],
         )
         self._send("phase", name="check")
         launches.check_all_ways("before timing")

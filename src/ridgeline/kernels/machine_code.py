@@ -19,6 +19,27 @@ class CodeReadError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Instruction:
+    """One instruction, with the address it may branch to. Addresses only need to be in order."""
+
+    address: int
+    opcode: str
+    target: int | None = None
+    operands: str = ""
+    """As the listing has them."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One kernel as its disassembler lists it."""
+
+    registers: int
+    spills_bytes: int
+    code_bytes: int
+    instructions: tuple[Instruction, ...]
+
+
+@dataclass(frozen=True)
 class MachineCode:
     """What one kernel's machine code holds."""
 
@@ -33,15 +54,9 @@ class MachineCode:
     """Count by opcode (NVIDIA: without modifiers), over the whole kernel."""
     main_loop: Mapping[str, int] = field(default_factory=dict)
     """The same over the main loop: the loop with the matrix instructions, else with the multiply-adds, else any."""
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One instruction, with the address it may branch to. Addresses only need to be in order."""
-
-    address: int
-    opcode: str
-    target: int | None = None
+    asynchronous_copies: Mapping[str, int] = field(default_factory=dict)
+    """Count by opcode of what copies from global to shared memory past the registers: LDGSTS (cp.async), UTMALDG and
+    UBLKCP (TMA), buffer_load ... lds."""
 
 
 # "/*1db0*/  @!P5 HGMMA.64x128x16.F32.BF16 R24, gdesc[UR8].tnspB, R24 ;"; the guard may be a uniform predicate.
@@ -51,7 +66,7 @@ _AMD_INSTRUCTION = re.compile(r"^\t([a-z]\w+)(?:\s+(.*))?$")
 _AMD_LABEL = re.compile(r"^(\.L\w+):")
 
 
-def read_nvidia(cubin: bytes, target: str) -> MachineCode:
+def read_nvidia(cubin: bytes, target: str) -> Listing:
     """Read a cubin.
 
     Raises:
@@ -66,10 +81,10 @@ def read_nvidia(cubin: bytes, target: str) -> MachineCode:
         raise CodeReadError(f"cuobjdump shows no kernel in the cubin for {target}")
     registers, stack, local = (int(value) for value in resources.groups())
     code_bytes = instructions[-1].address + 16  # every instruction since Volta takes 16 bytes
-    return _machine_code(registers, stack + local, code_bytes, instructions)
+    return Listing(registers, stack + local, code_bytes, tuple(instructions))
 
 
-def read_amd(assembly: str) -> MachineCode:
+def read_amd(assembly: str) -> Listing:
     """Read the assembly of one kernel as LLVM writes it, metadata at its end.
 
     Raises:
@@ -81,7 +96,7 @@ def read_amd(assembly: str) -> MachineCode:
         code_bytes = int(_search(r"codeLenInByte = (\d+)", assembly))
     except ValueError:
         raise CodeReadError("the AMD assembly has no metadata of registers and code length") from None
-    return _machine_code(registers, spills_bytes, code_bytes, parse_amd(assembly))
+    return Listing(registers, spills_bytes, code_bytes, tuple(parse_amd(assembly)))
 
 
 def parse_sass(text: str) -> list[Instruction]:
@@ -93,7 +108,7 @@ def parse_sass(text: str) -> list[Instruction]:
             continue
         address, opcode, operands = found.groups()
         goal = re.search(r"0x([0-9a-f]+)\s*$", operands) if opcode.split(".")[0] in ("BRA", "BRX", "JMP") else None
-        instructions.append(Instruction(int(address, 16), opcode, int(goal[1], 16) if goal else None))
+        instructions.append(Instruction(int(address, 16), opcode, int(goal[1], 16) if goal else None, operands))
     return instructions
 
 
@@ -106,13 +121,23 @@ def parse_amd(text: str) -> list[Instruction]:
         found = _AMD_INSTRUCTION.match(line.split(";")[0].rstrip())
         if found:
             branches = found[1].startswith(("s_cbranch", "s_branch"))
-            instructions.append(Instruction(number, found[1], labels.get(found[2] or "") if branches else None))
+            operands = found[2] or ""
+            instructions.append(Instruction(number, found[1], labels.get(operands) if branches else None, operands))
     return instructions
 
 
 def is_matrix(opcode: str) -> bool:
     """Whether the matrix unit executes it: HMMA, IMMA, QMMA, HGMMA, UTCHMMA, ... or v_mfma_*, v_smfmac_*, v_wmma_*."""
     return opcode.split(".")[0].endswith("MMA") or opcode.startswith(("v_mfma_", "v_smfmac_", "v_wmma_"))
+
+
+def is_asynchronous_copy(instruction: Instruction) -> bool:
+    """Whether it copies from global to shared memory (LDS) past the registers, while the warp goes on."""
+    opcode = instruction.opcode.split(".")[0]
+    if opcode in ("LDGSTS", "UTMALDG", "UBLKCP"):
+        return True
+    loads = opcode.startswith(("buffer_load_", "global_load_"))
+    return loads and (opcode.startswith("global_load_lds_") or instruction.operands.rsplit(" ", 1)[-1] == "lds")
 
 
 def is_multiply_add(opcode: str) -> bool:
@@ -151,19 +176,21 @@ def _holds(outer: Sequence[Instruction], inner: Sequence[Instruction]) -> bool:
     return within and len(inner) < len(outer)
 
 
-def _machine_code(
-    registers: int, spills_bytes: int, code_bytes: int, instructions: Sequence[Instruction]
-) -> MachineCode:
+def machine_code(listing: Listing) -> MachineCode:
+    """What is worth knowing of a listing."""
+
     def count(some: Sequence[Instruction]) -> dict[str, int]:
         return dict(Counter(i.opcode.split(".")[0] for i in some).most_common())
 
+    instructions = listing.instructions
     return MachineCode(
-        registers,
-        spills_bytes,
-        code_bytes,
+        listing.registers,
+        listing.spills_bytes,
+        listing.code_bytes,
         matrix_instructions=tuple(sorted({i.opcode for i in instructions if is_matrix(i.opcode)})),
         instructions=count(instructions),
         main_loop=count(main_loop(instructions)),
+        asynchronous_copies=count([i for i in instructions if is_asynchronous_copy(i)]),
     )
 
 

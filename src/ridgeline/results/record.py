@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ridgeline.results.comparison import Comparison
+from ridgeline.results.compile import CompiledCode
 from ridgeline.results.counters import Counters
 from ridgeline.results.fact import SCHEMA_VERSION, StoredRecord
 from ridgeline.results.imported import Imported
@@ -26,6 +27,7 @@ KINDS: dict[str, type[StoredRecord]] = {
     "model_step": ModelStep,
     "published": Published,
     "serving": Serving,
+    "compile": CompiledCode,
 }
 """A further kind is a further class here, told apart by ``kind``."""
 
