@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ridgeline.results.check import PaperCheck
 from ridgeline.results.comparison import Comparison
 from ridgeline.results.compile import CompiledCode
 from ridgeline.results.counters import Counters
@@ -27,6 +28,7 @@ KINDS: dict[str, type[StoredRecord]] = {
     "model_step": ModelStep,
     "published": Published,
     "serving": Serving,
+    "check": PaperCheck,
     "compile": CompiledCode,
 }
 """A further kind is a further class here, told apart by ``kind``."""
