@@ -160,7 +160,8 @@ def test_a_loop_of_matrix_instructions_alone_may_reach_the_roof(kernels: list[Co
     for kernel in (k for k in kernels if k.label.startswith("fma matrix")):
         depth = next(depth for name, depth in depths.items() if name in kernel.label)
         assert kernel.loop_reason == ""
-        assert sum(kernel.loop_matrix_flop.values()) == 8 * 2 * 128 * 128 * depth, (kernel.target, kernel.label)
+        turns = sum(kernel.loop_matrix_flop.values()) / (8 * 2 * 128 * 128 * depth)
+        assert turns == (2 if kernel.target == "gfx942" else 1), "LLVM unrolls the loop once more for AMD"
         bound, reason = code_of(kernel).bound
         assert bound is not None, reason
         assert bound.overlapped_share is not None
@@ -182,7 +183,9 @@ def test_every_matrix_kernel_has_both_bounds(kernels: list[CompiledKernel]) -> N
 def test_loop_of_prefill_multiplies_as_its_tile_says(kernels: list[CompiledKernel]) -> None:
     for kernel in (k for k in kernels if k.label.startswith("attention prefill softmax")):
         m, n = map(int, kernel.label.split()[-1].split("x"))
-        assert kernel.loop_matrix_flop == {"bfloat16": 4.0 * m * n * 128}, (kernel.target, kernel.label)
+        # On gfx942 two warps share each 32 rows of the scores, and both compute them.
+        twice = 2.0 * m * n * 128 if kernel.target == "gfx942" else 0.0
+        assert kernel.loop_matrix_flop == {"bfloat16": 4.0 * m * n * 128 + twice}, (kernel.target, kernel.label)
         assert kernel.loop_results["special"] >= m * n  # an exponential for each score, and the rescaling
 
 

@@ -13,7 +13,7 @@ from ridgeline.results.tuning import choices, stored_choices
 
 
 def tried(config: dict[str, int], time_s: float, status: str = "ok", **more: Any) -> Measurement:
-    timed = {"samples_s": blocks(time_s, 0.01, 9)} if status in ("ok", "unstable") else {}
+    timed = {"samples_s": blocks(time_s, 0.01, 11)} if status in ("ok", "unstable") else {}
     key = "default" if not config else f"with {config}"
     case: dict[str, Any] = {"case_id": "case", "content_key": key, "role": "tuning", "config": config, "status": status}
     return make_measurement(**{**case, **timed, **more})

@@ -49,7 +49,7 @@ def occupancy(unit: Multiprocessor, *, registers: int, shared_bytes: int, warps:
     if shared_bytes > limits.shared_per_block_bytes:
         by_shared = 0
     elif of_a_block == 0:
-        by_shared = limits.blocks
+        by_shared = limits.warps
     else:
         by_shared = limits.shared_bytes // of_a_block
     allowed = {

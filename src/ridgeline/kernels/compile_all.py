@@ -175,7 +175,7 @@ def cache_folder() -> Path:
 def _readers() -> str:
     """SHA-256 of the sources that decide what is read of a binary."""
     folder = Path(__file__).parent
-    text = b"".join((folder / name).read_bytes() for name in ("compiled.py", "machine_code.py", "issue_slots.py"))
+    text = b"".join((folder / name).read_bytes() for name in ("compiled.py", "control_flow.py", "issue_slots.py", "machine_code.py"))
     return hashlib.sha256(text).hexdigest()
 
 

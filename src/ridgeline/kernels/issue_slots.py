@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ridgeline.analytical.quantities import bits
-from ridgeline.kernels.machine_code import Instruction, is_matrix
+from ridgeline.kernels.control_flow import Instruction, branches
+from ridgeline.kernels.machine_code import is_matrix
 
 WARPGROUP = 4
 """Warps that execute one wgmma together."""
@@ -172,20 +173,20 @@ def nvidia_usage(loop: Sequence[Instruction], num_warps: int, ptx: str) -> LoopU
     """Usage of a main loop of NVIDIA's machine code.
 
     Args:
-        loop: its instructions, which every warp executes; those of the tensor memory (UTC*) and of bulk copies one warp
-            alone.
+        loop: its instructions, which every warp executes but for those of the tensor memory (UTC*) and bulk copies, and
+            what stands in one branch with them: that one warp executes alone.
         num_warps: of a program.
         ptx: what the code was made from: only it shows the shapes of tcgen05.mma.
     """
     results: Counter[str] = Counter()
     flop: Counter[str] = Counter()
     reason = ""
-    lanes = 32 * num_warps
     on_tensor_memory = 0
+    alone = _of_one_warp(loop)
     for instruction in loop:
         base = instruction.opcode.split(".")[0]
-        once = base.startswith(("UTC", "UTMA", "UBLKCP"))
-        results["instruction"] += 32 if once else lanes
+        lanes = 32 if instruction.address in alone else 32 * num_warps
+        results["instruction"] += lanes
         if base.startswith("UTC") and is_matrix(instruction.opcode):
             on_tensor_memory += 1
         elif is_matrix(instruction.opcode):
@@ -207,6 +208,19 @@ def nvidia_usage(loop: Sequence[Instruction], num_warps: int, ptx: str) -> LoopU
             flop[product.precision] += product.flop
             results["operand_word"] += product.shared_words
     return LoopUsage({kind: count for kind, count in results.items() if count}, dict(flop), reason)
+
+
+def _is_of_one_warp(instruction: Instruction) -> bool:
+    return instruction.opcode.startswith(("UTC", "UTMA", "UBLKCP"))
+
+
+def _of_one_warp(loop: Sequence[Instruction]) -> set[int]:
+    """Addresses of what one warp executes alone: work of the tensor memory and bulk copies, and the branches round it."""
+    alone = {i.address for i in loop if _is_of_one_warp(i)}
+    for body in branches(loop):
+        if any(_is_of_one_warp(i) for i in body):
+            alone.update(i.address for i in body)
+    return alone
 
 
 def _is_pair(base: str) -> bool:

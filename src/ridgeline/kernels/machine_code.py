@@ -13,20 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ridgeline.kernels.control_flow import Instruction, loops
+
 
 class CodeReadError(RuntimeError):
     """Compiled code, or the output of a tool, that does not look as expected. One line."""
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One instruction, with the address it may branch to. Addresses only need to be in order."""
-
-    address: int
-    opcode: str
-    target: int | None = None
-    operands: str = ""
-    """As the listing has them."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +51,7 @@ class MachineCode:
 
 
 # "/*1db0*/  @!P5 HGMMA.64x128x16.F32.BF16 R24, gdesc[UR8].tnspB, R24 ;"; the guard may be a uniform predicate.
-_SASS = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*(?:\.\w+)*)\s*(.*?);")
+_SASS = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*(?:\.\w+)*)\s*(.*?);")
 _RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+) .*?LOCAL:(\d+)")
 _AMD_INSTRUCTION = re.compile(r"^\t([a-z]\w+)(?:\s+(.*))?$")
 _AMD_LABEL = re.compile(r"^(\.L\w+):")
@@ -106,9 +97,13 @@ def parse_sass(text: str) -> list[Instruction]:
         found = _SASS.match(line)
         if not found:
             continue
-        address, opcode, operands = found.groups()
-        goal = re.search(r"0x([0-9a-f]+)\s*$", operands) if opcode.split(".")[0] in ("BRA", "BRX", "JMP") else None
-        instructions.append(Instruction(int(address, 16), opcode, int(goal[1], 16) if goal else None, operands))
+        address, guard, opcode, operands = found.groups()
+        base = opcode.split(".")[0]
+        goal = re.search(r"0x([0-9a-f]+)\s*$", operands) if base in ("BRA", "JMP") else None
+        # "BRA.U UP0, 0x1a0" has its condition among the operands.
+        sure = not guard and (base in ("EXIT", "RET", "BRX") or (goal is not None and "," not in operands))
+        target = int(goal[1], 16) if goal else None
+        instructions.append(Instruction(int(address, 16), opcode, target, operands, not sure))
     return instructions
 
 
@@ -122,7 +117,9 @@ def parse_amd(text: str) -> list[Instruction]:
         if found:
             branches = found[1].startswith(("s_cbranch", "s_branch"))
             operands = found[2] or ""
-            instructions.append(Instruction(number, found[1], labels.get(operands) if branches else None, operands))
+            target = labels.get(operands) if branches else None
+            sure = found[1] in ("s_branch", "s_endpgm", "s_setpc_b64")
+            instructions.append(Instruction(number, found[1], target, operands, not sure))
     return instructions
 
 
@@ -148,32 +145,43 @@ def is_multiply_add(opcode: str) -> bool:
 
 
 def main_loop(instructions: Sequence[Instruction]) -> list[Instruction]:
-    """The loop that does the work, as the range of a backward branch; empty where there is no loop.
+    """The loop that does the work; empty where there is no loop.
 
     It has matrix instructions if any loop has, else multiply-adds if any has; it holds no smaller such loop, and it
-    has the most of them. (A loop that waits for a barrier may lie inside it: that one has none.)
+    has the most of them. Loops inside it that only wait are left out: what they repeat is no work, and compilers place
+    the second look at a barrier far away, for when the first one fails. What stands behind a condition is counted.
     """
-    loops = [
-        [i for i in instructions if branch.target <= i.address <= branch.address]
-        for branch in instructions
-        if branch.target is not None and branch.target < branch.address
-    ]
+    found = loops(instructions)
     for kind in (is_matrix, is_multiply_add, lambda opcode: True):
-        counts = [sum(kind(i.opcode) for i in loop) for loop in loops]
-        working = [(count, loop) for count, loop in zip(counts, loops, strict=True) if count]
+        counts = [sum(kind(i.opcode) for i in loop) for loop in found]
+        working = [(count, loop) for count, loop in zip(counts, found, strict=True) if count]
         innermost = [
             (count, loop)
             for count, loop in working
             if not any(inner is not loop and _holds(loop, inner) for _, inner in working)
         ]
         if innermost:
-            return max(innermost, key=lambda pair: (pair[0], -len(pair[1])))[1]
+            chosen = max(innermost, key=lambda pair: (pair[0], -len(pair[1])))[1]
+            waits = {
+                i.address
+                for inner in found
+                if inner is not chosen and _holds(chosen, inner) and all(_only_waits(i.opcode) for i in inner)
+                for i in inner
+            }
+            # The way back from a wait that stands far away is no part of the work either.
+            for wait, following in zip(chosen, chosen[1:], strict=False):
+                if wait.address in waits and following.target is not None and not following.falls_through:
+                    waits.add(following.address)
+            return [i for i in chosen if i.address not in waits]
     return []
 
 
 def _holds(outer: Sequence[Instruction], inner: Sequence[Instruction]) -> bool:
-    within = outer[0].address <= inner[0].address and inner[-1].address <= outer[-1].address
-    return within and len(inner) < len(outer)
+    return len(inner) < len(outer) and {i.address for i in inner} <= {i.address for i in outer}
+
+
+def _only_waits(opcode: str) -> bool:
+    return opcode.split(".")[0] in ("SYNCS", "BRA", "NOP", "NANOSLEEP", "YIELD", "WARPSYNC", "BSYNC", "BSSY")
 
 
 def machine_code(listing: Listing) -> MachineCode:
