@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from ridgeline.analytical.multiprocessor import multiprocessors
 from ridgeline.kernels import compile_all
 from ridgeline.kernels.compile_all import compile_modules, kernel_modules, offered_by
 from ridgeline.kernels.compiled import TARGETS as KNOWN
 from ridgeline.kernels.compiled import Compilation, CompiledKernel, CompileError, FailedKernel, compile_for
+from ridgeline.kernels.issue_slots import amd_product, loop_usage, warp_product
 from ridgeline.kernels.machine_code import CodeReadError, main_loop, parse_amd, parse_sass, read_amd
 from ridgeline.results.compile import CompiledCode
 
@@ -205,12 +207,11 @@ def test_inserted_instructions_lower_both_bounds(target: str) -> None:
     results = compile_modules([ODD], [target], wanted=lambda c, _: c.label.startswith("product"))
     base, exponentials, multiply_adds = (code_of(r).bound[0] for r in results if isinstance(r, CompiledKernel))
     assert base is not None
-    for more, pipe in ((exponentials, "special"), (multiply_adds, "fma")):
+    # 64 x 64 products: 8 exponentials more of each at 16 a cycle, or 32 multiply-adds at 128 (on gfx942 64 pairs).
+    for more, pipe, extra in ((exponentials, "special", 2048.0), (multiply_adds, "fma", 1024.0)):
         assert more is not None
         assert more.cycles["matrix"] == base.cycles["matrix"]
         pipe = pipe if target.startswith("sm_") else "valu"
-        # 64 x 64 products: 8 exponentials more of each at 16 a cycle, or 32 multiply-adds at 128 (64 on gfx942).
-        extra = {"special": 2048.0, "fma": 1024.0}.get(pipe, 2048.0)
         assert more.cycles[pipe] - base.cycles[pipe] == pytest.approx(extra, rel=0.1)
         assert (more.overlapped_share or 1.0) < (base.overlapped_share or 0.0)
         assert (more.serial_share or 1.0) < (base.serial_share or 0.0)
@@ -280,9 +281,95 @@ def test_main_loop_is_the_innermost_with_the_work() -> None:
         /*0080*/                   BRA 0x80;
     """
     loop = main_loop(parse_sass(listing))
-    assert [i.opcode for i in loop] == ["HMMA.16816.F32", "SYNCS.PHASECHK", "BRA", "BRA"]
+    assert [i.opcode for i in loop] == ["HMMA.16816.F32", "BRA"], "waiting is no work"
     amd = ".LBB0_1:\n\tv_fma_f32 v0, v1, v2, v0\n\ts_cbranch_scc1 .LBB0_1 ; again\n\ts_endpgm\n"
     assert [i.opcode for i in main_loop(parse_amd(amd))] == ["v_fma_f32", "s_cbranch_scc1"]
     assert main_loop(parse_amd("\ts_endpgm\n")) == []
     with pytest.raises(CodeReadError, match="no metadata"):
         read_amd(amd)
+
+
+def test_a_block_that_was_moved_away_is_no_loop() -> None:
+    # The product behind the condition stands after the end and jumps back: the loop is the one of the multiply-adds.
+    listing = """
+        /*0000*/              @!P0 BRA 0x50 ;
+        /*0010*/                   FFMA R1, R1, R1, R1 ;
+        /*0020*/              @!P1 BRA 0x70 ;
+        /*0030*/               @P2 BRA 0x10 ;
+        /*0040*/                   EXIT ;
+        /*0050*/                   HMMA.16816.F32 R8, R2, R4, R8 ;
+        /*0060*/                   BRA 0x10 ;
+        /*0070*/                   SYNCS.PHASECHK P1, [R5] ;
+        /*0080*/              @!P1 BRA 0x70 ;
+        /*0090*/                   BRA 0x30 ;
+    """
+    assert [hex(i.address) for i in main_loop(parse_sass(listing))] == ["0x10", "0x20", "0x30"]
+
+
+def test_one_warp_alone_executes_the_branch_with_the_tensor_memory() -> None:
+    listing = """
+        /*0000*/                   FFMA R1, R1, R1, R1 ;
+        /*0010*/              @!P1 BRA 0x50 ;
+        /*0020*/                   UMOV UR4, 0x1 ;
+        /*0030*/                   UTCHMMA gdesc[UR6], gdesc[UR8], tmem[UR16], tmem[UR46], idesc[UR47], !UPT ;
+        /*0040*/                   UTCBAR [UR63], URZ ;
+        /*0050*/                   MUFU.EX2 R1, R1 ;
+        /*0060*/               @P2 BRA 0x0 ;
+        /*0070*/                   EXIT ;
+    """
+    ptx = """
+    $L__BB0_1:
+        mov.b32 %r9, 135267472;
+        @%p1 tcgen05.mma.cta_group::1.kind::f16 [ %r1 + 0 ], %rd1, %rd2, %r9, %p2;
+        @%p3 bra $L__BB0_1;
+    """
+    ptx = "\n".join(line.removeprefix("    ") for line in ptx.splitlines())
+    usage = loop_usage(main_loop(parse_sass(listing)), "sm_100", 4, ptx)
+    assert usage.reason == ""
+    assert usage.matrix_flop == {"bfloat16": 2.0 * 128 * 64 * 16}
+    assert usage.results["instruction"] == 4 * 128 + 3 * 32
+    assert usage.results["operand_word"] == (128 + 64) * 16 / 2
+    assert "no loop with the 1 tcgen05.mma" in loop_usage(main_loop(parse_sass(listing)), "sm_100", 4, "").reason
+
+
+@pytest.mark.parametrize(
+    ("opcode", "flop", "precision"),
+    [
+        ("HMMA.16816.F32.BF16", 4096, "bfloat16"),
+        ("HMMA.1688.F32.TF32", 2048, "tfloat32"),
+        ("IMMA.16832.S8.S8", 8192, "int8"),
+        ("QMMA.16832.F32.E4M3.E4M3", 8192, "float8_e4m3fn"),
+        ("HGMMA.64x128x16.F32", 262144, "float16"),
+        ("QGMMA.64x256x32.F32.E5M2.E5M2", 1048576, "float8_e5m2"),
+    ],
+)
+def test_products_of_nvidia(opcode: str, flop: float, precision: str) -> None:
+    product = warp_product(opcode, "R24, gdesc[UR8], R24")
+    assert product is not None
+    assert (product.flop, product.precision) == (flop, precision)
+    assert warp_product("HMMA.unheard") is None
+
+
+@pytest.mark.parametrize(
+    ("opcode", "cycles"),
+    [
+        # AMD matrix instruction calculator, CDNA3: execution cycles. (Its 16-bit forms of several blocks take twice as many.)
+        ("v_mfma_f32_16x16x8_xf32", 16),
+        ("v_mfma_f32_32x32x1_2b_f32", 64),
+        ("v_mfma_f32_16x16x4_f32", 32),
+        ("v_mfma_f32_32x32x8_f16", 32),
+        ("v_mfma_f32_16x16x16_bf16", 16),
+        ("v_mfma_f32_32x32x8_bf16", 32),
+        ("v_mfma_i32_32x32x16_i8", 32),
+        ("v_mfma_f64_16x16x4_f64", 32),
+        ("v_mfma_f32_32x32x16_fp8_fp8", 32),
+    ],
+)
+def test_products_of_amd_take_the_cycles_of_its_calculator(opcode: str, cycles: int) -> None:
+    product = amd_product(opcode, "gfx942")
+    assert product is not None
+    unit = multiprocessors()["gfx942"]
+    per_cycle = unit.matrix_flop_per_cycle(product.precision)
+    assert per_cycle is not None
+    assert product.flop / (per_cycle / unit.partitions) == cycles
+    assert amd_product("v_mfma_f32_32x32x64_f8f6f4", "gfx950") is None, "its operands tell the precision"

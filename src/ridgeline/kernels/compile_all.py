@@ -91,6 +91,21 @@ def compile_modules(
     return [results[number] for number in range(len(tasks))]
 
 
+def compile_here(compilation: Compilation, target: str) -> CompiledKernel:
+    """One compilation, from the cache or in this process.
+
+    Raises:
+        CompileError: where it does not compile.
+    """
+    key = _key(compilation, target)
+    kernel = None if key is None else _cached(key)
+    if kernel is None:
+        kernel = compile_for(compilation, TARGETS[target])
+        if key is not None:
+            _keep(key, kernel)
+    return kernel
+
+
 def offered_by(module: str) -> Sequence[Compilation]:
     """What the ``compilations()`` of a module, or of a Python file, returns; nothing where it has none.
 

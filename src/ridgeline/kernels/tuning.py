@@ -17,7 +17,8 @@ from typing import Any
 from ridgeline.analytical.multiprocessor import multiprocessors
 from ridgeline.analytical.occupancy import occupancy
 from ridgeline.analytical.problem import Problem
-from ridgeline.kernels.compiled import TARGETS, CompileError, compile_for
+from ridgeline.kernels.compile_all import compile_here
+from ridgeline.kernels.compiled import TARGETS, CompileError
 from ridgeline.kernels.registry import Implementation
 
 
@@ -54,7 +55,7 @@ def candidates(implementation: Implementation, problem: Problem, architecture: s
 
 def _refusal(compilation: Any, architecture: str) -> str:
     try:
-        code = compile_for(compilation, TARGETS[architecture])
+        code = compile_here(compilation, architecture)
     except CompileError as error:
         return str(error)
     fits = occupancy(
