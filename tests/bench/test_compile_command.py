@@ -23,7 +23,9 @@ PRODUCT = CompiledKernel(
     target="sm_90", label="gemm bfloat16 128x128x64", kernel="gemm_kernel", shared_bytes=65536, num_warps=8, asked_warps=8,
     num_stages=3, loop_results={"special": 1024.0, "instruction": 2048.0}, loop_matrix_flop={"bfloat16": 2.0 * 128**3},
 )  # fmt: skip
-NARROW = FailedKernel("sm_80", "gemm int8 4x4", "gemm_kernel", 4, 1, "gemm int8 4x4 for sm_80: CompilationError: K >= 16")
+NARROW = FailedKernel(
+    "sm_80", "gemm int8 4x4", "gemm_kernel", 4, 1, "gemm int8 4x4 for sm_80: CompilationError: K >= 16"
+)
 
 
 @pytest.fixture
@@ -117,5 +119,7 @@ def test_bad_requests_are_one_line(
     deposit(Store(tmp_path / "store"), make_manifest(run_id="empty", device=""), [], None)
     assert "holds no compiled code" in refused(["--compare", "empty", *store], capsys, monkeypatch)
     compiler.clear()
-    assert "no kernel nothing for sm_90" in refused(["--only", "nothing", "--arch", "sm_90", *store], capsys, monkeypatch)
+    assert "no kernel nothing for sm_90" in refused(
+        ["--only", "nothing", "--arch", "sm_90", *store], capsys, monkeypatch
+    )
     assert len(Store(tmp_path / "store").runs()) == 1, "a refused command stores nothing"

@@ -2,56 +2,102 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ridgeline_process import Run
+from typer.testing import CliRunner
 
 from ridgeline.analytical.operators import make_problem
+from ridgeline.bench import cli
+from ridgeline.bench.devices.cpu import detect
+from ridgeline.bench.plan import Plan, make_plan
+from ridgeline.bench.run import run_plan
+from ridgeline.bench.tuning import tuned_plan, tuning_plan
 from ridgeline.kernels import tuning
 from ridgeline.kernels.compiled import CompiledKernel
 from ridgeline.kernels.registry import get_implementation, load
+from ridgeline.results import views
+from ridgeline.results.store import Store
+from ridgeline.results.tuning import stored_choices
+from ridgeline.workloads.suite import load_suite
 
 SUITE = """
 name = "tunable"
 description = "one product"
-settings = { target_relative = 0.2, budget_s = 1.5, meter = "none" }
+settings = { target_relative = 0.2, budget_s = 0.8, meter = "none" }
 [[case]]
 operator = "gemm"
-implementations = ["repeats", "torch"]
+implementations = ["waits", "torch"]
 problems = [{ m = 192, n = 192, k = 192, precision = "float32" }]
 cache = ["warm"]
+threads = [1]
 """
 KERNELS = Path(__file__).parent / "tunable_kernels"
+CPU = detect()
 
 
-def rows_of(text: str) -> dict[str, dict[str, Any]]:
-    return {row["implementation"]: row for row in json.loads(text)}
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
+    """A plan, and a store with a whole search for it."""
+    folder = tmp_path_factory.mktemp("tuning")
+    suite = folder / "tunable.toml"
+    suite.write_text(SUITE)
+    load([KERNELS])
+    plan = make_plan(load_suite(str(suite)), CPU, with_folders=[str(KERNELS)])
+    search = tuning_plan(plan, CPU, {})
+    assert search is not None
+    store = Store(folder / "store")
+    run_plan(search, CPU, store, lambda step, record: None)
+    return plan, store
 
 
-def test_a_search_finds_what_is_faster_and_the_run_uses_it(tmp_path: Path, ridgeline_command: Run) -> None:
+def test_a_search_tries_every_configuration_and_the_default(searched: tuple[Plan, Store]) -> None:
+    plan, store = searched
+    (run,) = store.runs()
+    assert run.suite == "tune tunable"
+    rows = {str(row["config"]): row for row in views.rows(store)}
+    assert set(rows) == {"{}", "{'wait_s': 0.0, 'wrong': False}", "{'wait_s': 0.0, 'wrong': True}"}
+    assert rows["{'wait_s': 0.0, 'wrong': True}"]["status"] == "incorrect"
+    assert len({row["case_id"] for row in rows.values()}) == 1
+    assert len({row["content_key"] for row in rows.values()}) == 3
+    assert {row["role"] for row in rows.values()} == {"tuning"}
+
+
+def test_the_plan_uses_the_choice_and_searches_no_more(searched: tuple[Plan, Store]) -> None:
+    plan, store = searched
+    tuned = {case.implementation.name: case for case in tuned_plan(plan, store).cases}
+    assert tuned["waits"].config == {"wait_s": 0.0, "wrong": False}
+    assert tuned["torch"].config == {}
+    untuned = next(case for case in plan.cases if case.implementation.name == "waits")
+    assert tuned["waits"].case_id == untuned.case_id
+    assert tuned["waits"].content_key != untuned.content_key
+    assert tuning_plan(plan, CPU, stored_choices(store)) is None
+    other = dataclasses.replace(untuned, facts={"driver": "another"})
+    assert tuned_plan(dataclasses.replace(plan, cases=(other,)), store).cases == (other,), "a choice is of one unit"
+
+
+def test_the_command_searches_and_then_measures_with_the_choice(
+    searched: tuple[Plan, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, store = searched
+    measured: list[Plan] = []
+    monkeypatch.setattr(cli, "_measure", lambda plan, *rest, **more: measured.append(plan))
     suite = tmp_path / "tunable.toml"
     suite.write_text(SUITE)
-    command = ("run", suite, "--store", tmp_path / "store", "--with", KERNELS)
-    done = ridgeline_command(*command, "--tune")
-    assert done.returncode == 0, done.stderr
+    command = ["run", str(suite), "--device", "cpu", "--with", str(KERNELS), "--tune", "--store"]
+    assert CliRunner().invoke(cli.app, [*command, str(tmp_path / "empty")]).exit_code == 0
+    assert [plan.name for plan in measured] == ["tune tunable", "tunable"]
+    done = CliRunner().invoke(cli.app, [*command, str(store.path)])
+    assert "nothing to tune" in done.stderr
+    configs = {case.implementation.name: dict(case.config) for case in measured[-1].cases}
+    assert configs == {"waits": {"wait_s": 0.0, "wrong": False}, "torch": {}}
+
+
+def test_a_search_is_shown_with_its_choice(searched: tuple[Plan, Store]) -> None:
+    done = CliRunner().invoke(cli.app, ["show", "--store", str(searched[1].path)])
     assert "Search for the best configuration" in done.stdout
     assert "x the default's speed" in done.stdout
-    assert "repeats (tuned)" in done.stdout
-    again = rows_of(ridgeline_command(*command, "--tune", "--json").stdout)
-    assert again["repeats"]["config"] == {"times": 1, "wrong": False}
-    assert again["torch"]["config"] == {}
-    shown = json.loads(ridgeline_command("show", "--json", "--store", tmp_path / "store").stdout)
-    searched = [row for row in shown if row["role"] == "tuning"]
-    assert len(searched) == 4, "searched once: the second --tune found the choice in the store"
-    (default,) = (row for row in searched if not row["config"])
-    assert again["repeats"]["case_id"] == default["case_id"]
-    assert again["repeats"]["content_key"] != default["content_key"]
-    assert [row["status"] for row in searched if row["config"].get("wrong")] == ["incorrect"]
-    listed = json.loads(ridgeline_command("list", "runs", "--json", "--store", tmp_path / "store").stdout)
-    assert [run["suite"] for run in listed] == ["tunable", "tunable", "tune tunable"]
 
 
 def test_the_space_of_a_kernel_follows_its_problem() -> None:

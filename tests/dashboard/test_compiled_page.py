@@ -25,7 +25,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for night, registers in ((6, 200), (7, 168)):
         run_id = f"2026112{night}T000000Z-00000000"
         kept = [
-            r.model_copy(update={"run_id": run_id, **({"registers": registers} if r.registers else {})}) for r in records
+            r.model_copy(update={"run_id": run_id, **({"registers": registers} if r.registers else {})})
+            for r in records
         ]
         deposit(opened, make_manifest(run_id=run_id, suite="compile", device=""), kept, None)
     return opened.path
@@ -44,7 +45,7 @@ def test_the_newest_code_of_each_kernel_is_shown(store: Path, monkeypatch: pytes
     assert [m.value for m in app.metric] == ["4", "1", "1", "1"]
     assert "does not fit: too much of shared memory" in words(app)
     assert "the compiler died" in words(app)
-    assert list(app.dataframe(key="main_loop").value["opcode"]) == ["MUFU", "HGMMA"]
+    assert list(app.dataframe[1].value["opcode"]) == ["MUFU", "HGMMA"]
 
 
 def test_bars_are_serial_and_the_mark_is_overlapped(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,12 @@ def test_what_is_worse_is_said_in_a_line(change: dict[str, Any], said: str) -> N
 
 
 def test_what_is_better_or_no_different_is_no_regression() -> None:
-    better = {"registers": 128, "shared_bytes": 1024, "loop_results": {"special": 1.0}, "asynchronous_copies": {"LDGSTS": 1}}
+    better = {
+        "registers": 128,
+        "shared_bytes": 1024,
+        "loop_results": {"special": 1.0},
+        "asynchronous_copies": {"LDGSTS": 1},
+    }
     assert regressions(code(), code(**better)) == []
     assert regressions(code(spills_bytes=8), code()) == []
     assert regressions(code(registers=169), code(registers=176)) == [], "both take 176 of the register file"

@@ -32,7 +32,11 @@ def test_the_default_stays_where_nothing_is_surely_faster() -> None:
 
 
 def test_wrong_and_failed_candidates_are_never_chosen() -> None:
-    wrong = [tried({"a": 1}, 0.001, "incorrect"), tried({"a": 2}, 0.001, "crashed"), tried({"a": 3}, 0.02, "unsupported")]
+    wrong = [
+        tried({"a": 1}, 0.001, "incorrect"),
+        tried({"a": 2}, 0.001, "crashed"),
+        tried({"a": 3}, 0.02, "unsupported"),
+    ]
     (choice,) = choices([tried({}, 0.010), *wrong])
     assert (choice.config, choice.tried) == ({}, 1)
     (choice,) = choices([tried({}, 0.0, "unsupported"), tried({"a": 1}, 0.01)])
@@ -44,7 +48,9 @@ def test_wrong_and_failed_candidates_are_never_chosen() -> None:
 def test_the_newest_finished_search_of_the_store_counts(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for number, (time_s, finish) in enumerate(((0.005, True), (0.004, True), (0.003, False))):
-        manifest = make_manifest(run_id=f"2026112{number}T000000Z-00000000", suite="tune quick", plan_digest=str(number))
+        manifest = make_manifest(
+            run_id=f"2026112{number}T000000Z-00000000", suite="tune quick", plan_digest=str(number)
+        )
         with store.create(manifest, make_device()) as writer:
             writer.append(tried({}, 0.010, run_id=manifest.run_id))
             writer.append(tried({"a": number}, time_s, run_id=manifest.run_id))

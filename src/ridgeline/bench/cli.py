@@ -233,7 +233,9 @@ def _tune(plan: Any, unit: Any, store: Path | None, json: bool) -> None:
     if search is not None:
         _measure(search, unit, store, json, silent=json)
     elif not json:
-        print("ridgeline: nothing to tune: no kernel of this suite has configurations without a choice", file=sys.stderr)
+        print(
+            "ridgeline: nothing to tune: no kernel of this suite has configurations without a choice", file=sys.stderr
+        )
 
 
 def _measure(plan: Any, unit: Any, store: Path | None, json: bool, silent: bool = False) -> None:

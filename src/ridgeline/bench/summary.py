@@ -55,7 +55,9 @@ def print_summary(store: Store, run_id: str | None, closing: bool = False) -> No
         console.print(_case_table(cases))
     searched = [r for r in rows if r["role"] == "tuning"]
     if searched:
-        console.print(tuning_table(searched, choices(r for r in store.records(run_id)[0] if isinstance(r, Measurement))))
+        console.print(
+            tuning_table(searched, choices(r for r in store.records(run_id)[0] if isinstance(r, Measurement)))
+        )
     pooled = _pooled(store, run_id)
     if pooled:
         console.print(_pooled_table(pooled))

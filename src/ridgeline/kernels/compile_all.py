@@ -172,9 +172,7 @@ def _compile_task(task: Task) -> Result:
 
 def _failed(compilation: Compilation, task: Task, error: str) -> FailedKernel:
     kernel = getattr(compilation.kernel, "__name__", "")
-    return FailedKernel(
-        task.target, compilation.label, kernel, compilation.num_warps, compilation.num_stages, error
-    )
+    return FailedKernel(task.target, compilation.label, kernel, compilation.num_warps, compilation.num_stages, error)
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------
@@ -190,7 +188,9 @@ def cache_folder() -> Path:
 def _readers() -> str:
     """SHA-256 of the sources that decide what is read of a binary."""
     folder = Path(__file__).parent
-    text = b"".join((folder / name).read_bytes() for name in ("compiled.py", "control_flow.py", "issue_slots.py", "machine_code.py"))
+    text = b"".join(
+        (folder / name).read_bytes() for name in ("compiled.py", "control_flow.py", "issue_slots.py", "machine_code.py")
+    )
     return hashlib.sha256(text).hexdigest()
 
 

@@ -170,7 +170,9 @@ def compile_for(compilation: Compilation, target: Target) -> CompiledKernel:
         raise CompileError(f"{compilation.label} for {target.name}: {_reason(error)}") from error
     warps = compiled.metadata.num_warps
     usage = loop_usage(main_loop(listing.instructions), target.name, warps, ptx)
-    specialised = f"{warps} warps for {compilation.num_warps}: they are specialised, and each part has a loop of its own"
+    specialised = (
+        f"{warps} warps for {compilation.num_warps}: they are specialised, and each part has a loop of its own"
+    )
     return CompiledKernel(
         **vars(machine_code(listing)),
         target=target.name,

@@ -55,14 +55,19 @@ def _choice(records: list[Measurement]) -> Choice | None:
         return None
     own = next((summary for record, summary in timed if record is default), None)
     best, summary = min(timed, key=lambda pair: pair[1].median)
-    if own is not None and not _surely_below(summary, own):
+    if own is not None and not _slowest(best, summary) < _fastest(default, own):
         best, summary = default, own
     ratio = None if own is None else own.median / summary.median
     return Choice(default.content_key, dict(best.config), best.run_id, len(timed), ratio)
 
 
-def _surely_below(fast: Summary, slow: Summary) -> bool:
-    return fast.high is not None and slow.low is not None and fast.high < slow.low
+def _slowest(record: Measurement, summary: Summary) -> float:
+    """The interval's end, or the slowest sample where too few blocks give no interval."""
+    return summary.high if summary.high is not None else max(max(block) for block in record.used_samples_s)
+
+
+def _fastest(record: Measurement, summary: Summary) -> float:
+    return summary.low if summary.low is not None else min(min(block) for block in record.used_samples_s)
 
 
 def stored_choices(store: Store) -> dict[str, Choice]:
