@@ -43,6 +43,9 @@ class Step:
     """Already in the journal of the run that is being continued."""
 
 
+EXTRA_PARTS = 3.0
+"""A case may take this part of the time that is left beyond the budgets, so that the first does not take it all."""
+
 Report = Callable[[Step, Measurement | None], None]
 """Called before a measurement with ``None``, and after it with its record."""
 
@@ -99,6 +102,7 @@ class _Runner:
         self._roof_records: list[Measurement] = []
         self._suspects: list[str] = []
         self._losses = 0
+        self._extra_s = 0.0
 
     def run(self) -> None:
         limit = self._plan.settings.memory_limit_bytes or 0.75 * psutil.virtual_memory().available
@@ -114,8 +118,11 @@ class _Runner:
                         settings = roof_settings(self._plan.settings.roofs_s, elapsed_s, left)
                         self._step(group, case, 0, settings)
                     self._take_roofs()
+                self._extra_s = self._plan.settings.extra_s
                 for case in self._plan.order(process):
-                    self._step(group, case, process, self._plan.settings)
+                    extra_s = self._extra_s / EXTRA_PARTS
+                    settings = self._plan.settings.model_copy(update={"extra_s": extra_s})
+                    self._step(group, case, process, settings)
 
     def _take_roofs(self) -> None:
         self._roof_records = [r for r in self._writer.measurements if r.role == "roof"]
@@ -146,6 +153,9 @@ class _Runner:
                 self._suspects = sorted({member.spec for member in self._unit.members(case.placement.ranks)})
             self._losses += outcome.unit_lost
         fields = dict(outcome.fields)
+        beyond_s = max(0.0, fields.pop("timing_s", 0.0) - settings.budget_s)
+        # A block that ends after the budget takes a little, whatever is left.
+        self._extra_s = max(0.0, self._extra_s - beyond_s)
         if fields["status"] in ("ok", "unstable"):
             fields |= self._judge(case, fields)
         return Measurement(

@@ -162,10 +162,12 @@ class _Runner:
         launches.check_all_ways("before timing")
         self._send("phase", name="time")
         beside = {probe["limit"]: self._probe(session, probe) for probe in request["beside"]}
+        began_s = session.clock()
         if others is None:
             timing = measure(launches, session.timer, settings, session.watch, session.clock, session.sleep)
         else:
             timing = lockstep.measure_in_step(others, launches, session, settings)
+        timing_s = session.clock() - began_s
         for probe in request["beside"]:
             beside[probe["limit"]] += self._probe(session, probe)
         self._send("phase", name="energy")
@@ -191,6 +193,7 @@ class _Runner:
         }
         return {
             **timing.to_fields(),
+            "timing_s": timing_s,
             "working_set_bytes": problem.footprint_bytes(),
             "roofs_beside": [{"limit": limit, "values_per_s": values} for limit, values in beside.items()],
             "energy": energy.model_dump(mode="json"),
