@@ -53,7 +53,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
 
 
 def test_a_search_tries_every_configuration_and_the_default(searched: tuple[Plan, Store]) -> None:
-    plan, store = searched
+    store = searched[1]
     (run,) = store.runs()
     assert run.suite == "tune tunable"
     rows = {str(row["config"]): row for row in views.rows(store)}
@@ -80,7 +80,7 @@ def test_the_plan_uses_the_choice_and_searches_no_more(searched: tuple[Plan, Sto
 def test_the_command_searches_and_then_measures_with_the_choice(
     searched: tuple[Plan, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, store = searched
+    store = searched[1]
     measured: list[Plan] = []
     monkeypatch.setattr(cli, "_measure", lambda plan, *rest, **more: measured.append(plan))
     suite = tmp_path / "tunable.toml"

@@ -32,7 +32,7 @@ def product_kernel(x_ptr, y_ptr, n, EXPONENTIALS: tl.constexpr, MULTIPLY_ADDS: t
     i = tl.arange(0, BLOCK)
     at = i[:, None] * BLOCK + i[None, :]
     total = tl.zeros((BLOCK, BLOCK), dtype=tl.float32)
-    for start in range(0, n):
+    for start in range(n):
         x = tl.load(x_ptr + start * BLOCK * BLOCK + at)
         y = tl.load(y_ptr + start * BLOCK * BLOCK + at)
         product = tl.dot(x, y)

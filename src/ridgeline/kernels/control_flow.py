@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ def branches(loop: Sequence[Instruction]) -> list[list[Instruction]]:
     blocks, follows = _blocks(loop)
     header = loop[0].address
     found = []
-    for first, block in blocks.items():
+    for first in blocks:
         if len(follows[first]) != 2:
             continue
         goal, beside = follows[first]
@@ -87,7 +88,7 @@ def _blocks(instructions: Sequence[Instruction]) -> tuple[dict[int, list[Instruc
         return addresses[place] if place < len(addresses) else None
 
     leaders = {instructions[0].address} | {address for i in instructions if (address := goal(i)) is not None}
-    after = {a.address: b.address for a, b in zip(instructions, instructions[1:], strict=False)}
+    after = {a.address: b.address for a, b in itertools.pairwise(instructions)}
     leaders |= {after[i.address] for i in instructions if _ends_block(i) and i.address in after}
     blocks: dict[int, list[Instruction]] = {}
     first = instructions[0].address

@@ -5,6 +5,7 @@ NVIDIA cubins are read with ``cuobjdump`` of Triton's wheel, AMD code from the a
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import tempfile
@@ -169,7 +170,7 @@ def main_loop(instructions: Sequence[Instruction]) -> list[Instruction]:
                 for i in inner
             }
             # The way back from a wait that stands far away is no part of the work either.
-            for wait, following in zip(chosen, chosen[1:], strict=False):
+            for wait, following in itertools.pairwise(chosen):
                 if wait.address in waits and following.target is not None and not following.falls_through:
                     waits.add(following.address)
             return [i for i in chosen if i.address not in waits]
