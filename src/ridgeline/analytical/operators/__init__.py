@@ -18,6 +18,7 @@ one do it. What is done value by value is keyed to the vector unit, exponentials
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -262,3 +263,29 @@ def make_problem(operator: str, parameters: Mapping[str, Any]) -> Problem:
         if missing and name not in parameters:
             raise ProblemError(name, f"{operator} needs it")
     return cls(**parameters)
+
+
+def parameters_from_text(text: str) -> dict[str, int | float | bool | str]:
+    """Parameters as people write them: ``m=512,causal=true,precision=float32``, or a JSON object.
+
+    Raises:
+        ProblemError: for text that is neither (key ``problem``).
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ProblemError("problem", f"not JSON: {error}") from None
+        if not all(isinstance(value, int | float | bool | str) for value in values.values()):
+            raise ProblemError("problem", "its values must be numbers, true or false, or text")
+        return dict(values)
+    found: dict[str, int | float | bool | str] = {}
+    for part in text.split(","):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not key or not value:
+            raise ProblemError("problem", f"{part!r} is no key=value; write m=512,n=512,k=512,precision=float32")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
