@@ -233,7 +233,7 @@ def ancestor_bits(ancestors: torch.Tensor) -> torch.Tensor:
 POINTERS = ("q_ptr", "k_ptr", "v_ptr", "out_ptr")
 
 
-def compilation(
+def ahead_of_time(
     label: str,
     shape: Shape,
     transform: str,
@@ -282,7 +282,7 @@ def compilation(
     )
 
 
-def combine_compilation(label: str, precision: str, head_dim: int, splits: int, transform: str) -> Compilation:
+def combine_ahead_of_time(label: str, precision: str, head_dim: int, splits: int, transform: str) -> Compilation:
     """``combine_kernel`` ahead of time."""
     pointers = {"part_ptr": "fp32", "sum_ptr": "fp32", "out_ptr": DTYPES[precision]}
     flagged = transform == "unified_max"

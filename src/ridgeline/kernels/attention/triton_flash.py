@@ -6,13 +6,13 @@ Transforms and kernel are those of :mod:`ridgeline.kernels.attention.transforms`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import triton
 
 from ridgeline.analytical.operators import Attention
-from ridgeline.kernels.attention.launch import Shape, compilation, launcher
+from ridgeline.kernels.attention.launch import Shape, ahead_of_time, launcher
 from ridgeline.kernels.compiled import TARGETS, Compilation, local_architecture
 from ridgeline.kernels.registry import Context, Run, Tensors, implementation
 
@@ -49,9 +49,11 @@ def default_config(shape: Shape, architecture: str) -> dict[str, int]:
     if architecture == "sm_90" and size < 2:
         return dict(CONFIGS["prefill"][3])
     # mma.sync of sm_8x and sm_12x keeps operands and accumulators in registers; wgmma and tcgen05 do not. AMD's wide
-    # tile spills under a window's or a tree's mask.
-    narrow = architecture.startswith(("sm_8", "sm_12", *(("gfx",) if shape.window or shape.tree else ())))
-    return dict(CONFIGS["prefill"][2 if size == 2 else 1 if narrow else 0])
+    # tile spills under the mask of a window, and its narrow one under that of a tree; so does sm_120's under either.
+    masked = shape.window > 0 or shape.tree
+    narrow = architecture.startswith(("sm_8", "sm_12")) or (masked and architecture.startswith("gfx"))
+    least = size == 2 or (narrow and (shape.tree or (masked and architecture.startswith("sm_12"))))
+    return dict(CONFIGS["prefill"][2 if least else 1 if narrow else 0])
 
 
 def decode_config(rows: int, architecture: str) -> dict[str, int]:
@@ -102,6 +104,23 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
     )  # fmt: skip
 
 
+def configurations(problem: Attention) -> Sequence[Mapping[str, int]]:
+    """Tuning space of a problem: the tiles of its regime, decode's as high as a group."""
+    if problem.precision == "float32":
+        return CONFIGS["float32"]
+    if problem.q_length > 1:
+        return CONFIGS["prefill"]
+    rows = max(16, triton.next_power_of_2(problem.q_heads // problem.kv_heads))
+    return [{**tile, "block_m": rows} for tile in CONFIGS["decode"]]
+
+
+def compilation(problem: Attention, config: Mapping[str, int]) -> Compilation:
+    """One tile of the space, as it would be compiled."""
+    shape = shape_of(problem)
+    fold = shape.group if problem.q_length == 1 else 1
+    return ahead_of_time("attention", shape, problem.transform, config, fold=fold)
+
+
 def architecture_of(context: Context) -> str:
     """The GPU's architecture; empty in the interpreter."""
     return local_architecture() if context.device == "cuda" else ""
@@ -121,7 +140,9 @@ def shipped(
     chosen = {name: choose(shape, name) for name in TARGETS}
     configs = [config for index, config in enumerate(chosen.values()) if config not in list(chosen.values())[:index]]
     return [
-        compilation(label, shape, transform, config, targets=tuple(t for t in chosen if chosen[t] == config), **options)
+        ahead_of_time(
+            label, shape, transform, config, targets=tuple(t for t in chosen if chosen[t] == config), **options
+        )
         for config in configs
     ]
 
@@ -137,7 +158,7 @@ def compilations() -> tuple[Compilation, ...]:
         *shipped("attention prefill sigmoid", causal, "sigmoid", default_config, fold=1),
         *shipped("attention prefill window", window, "softmax", default_config, fold=1),
         *shipped("attention decode softmax", decode, "softmax", default_config, fold=4),
-        compilation("attention prefill softmax", causal, "softmax", CONFIGS["prefill"][0], fold=1, targets=other),
-        compilation("attention prefill sigmoid", causal, "sigmoid", CONFIGS["prefill"][0], fold=1, targets=other),
-        compilation("attention decode softmax", decode, "softmax", CONFIGS["decode"][0], fold=4, targets=other),
+        ahead_of_time("attention prefill softmax", causal, "softmax", CONFIGS["prefill"][0], fold=1, targets=other),
+        ahead_of_time("attention prefill sigmoid", causal, "sigmoid", CONFIGS["prefill"][0], fold=1, targets=other),
+        ahead_of_time("attention decode softmax", decode, "softmax", CONFIGS["decode"][0], fold=4, targets=other),
     )

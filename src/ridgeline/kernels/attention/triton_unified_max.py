@@ -10,7 +10,7 @@ paper's 8.
 from __future__ import annotations
 
 from ridgeline.analytical.operators import Attention
-from ridgeline.kernels.attention.launch import combine_compilation, launcher
+from ridgeline.kernels.attention.launch import combine_ahead_of_time, launcher
 from ridgeline.kernels.attention.triton_flash import architecture_of, default_config, model_shape, shape_of, shipped
 from ridgeline.kernels.compiled import Compilation
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
@@ -39,7 +39,7 @@ def compilations() -> tuple[Compilation, ...]:
     decode, causal = model_shape(1, "float16"), model_shape(4096, "bfloat16", causal=True)
     return (
         *shipped("attention split unified_max", decode, "unified_max", default_config, fold=4, splits=16),
-        combine_compilation("attention combine unified_max", "float16", 128, 16, "unified_max"),
+        combine_ahead_of_time("attention combine unified_max", "float16", 128, 16, "unified_max"),
         *shipped("attention prefill unified_max", causal, "unified_max", default_config, fold=1, flags="write"),
         *shipped("attention prefill flagged", causal, "softmax", default_config, fold=1, flags="read"),
     )
