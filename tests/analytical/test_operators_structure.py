@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,31 @@ STRUCTURED: dict[str, tuple[str, dict[str, Any], Callable[[Any, Random], dict[st
         tokens,
     ),
 }
+
+
+def test_lengths_and_trees_are_drawn_as_the_forecast_says() -> None:
+    paged = make_problem(*STRUCTURED["pages-queries"][:2])
+    drawn = [replace(paged, seed=seed).lengths() for seed in range(1, 500)]
+    assert {n for lengths in drawn for n in lengths.tolist()} == set(range(1, 14))
+    assert paged.lengths().tolist() == paged.lengths().tolist() == drawn[0].tolist()
+    found = paged.structure_of(np.array([13, 2, 5, 6]))
+    assert found.figures == {"keys": 26.0, "pages": 7.0, "pairs": (8 + 13) * 3.0 + 3.0 + 15.0 + 21.0}
+    tree_problem = make_problem(*STRUCTURED["tree"][:2])
+    pairs = []
+    for seed in range(1, 500):
+        sees = replace(tree_problem, seed=seed).ancestors()
+        assert sees.diagonal().all()
+        assert not np.triu(sees, 1).any()
+        assert sees[:, 0].all()
+        # What an ancestor sees, its descendant sees.
+        assert not (sees.astype(int) @ sees.astype(int) > 0)[~sees].any()
+        pairs.append(tree_problem.structure_of(sees).figure("ancestor_pairs"))
+    expected = sum(1.0 + sum(1.0 / j for j in range(1, i)) for i in range(1, 10))
+    assert np.mean(pairs) == pytest.approx(expected, rel=0.05)
+    assert (
+        tree_problem.structure_of(np.tri(3, dtype=bool)).digest
+        != tree_problem.structure_of(np.eye(3, dtype=bool)).digest
+    )
 
 
 @pytest.mark.parametrize("name", STRUCTURED)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ridgeline.bench.compile_command import compile_
 from ridgeline.bench.model_commands import model_app
 from ridgeline.bench.store_commands import store_app
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(store_app, name="store")
 app.add_typer(model_app, name="model")
+app.command(name="compile")(compile_)
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Folder of results (default: $RIDGELINE_STORE, then .ridgeline).")
@@ -94,6 +96,7 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ridgeline.analytical.problem import ProblemError
     from ridgeline.analytical.purchase.scenario import ScenarioError
     from ridgeline.analytical.sweep_scenario import SweepError
+    from ridgeline.bench.compile_command import CompileRequestError
     from ridgeline.bench.devices.unit import UnitError
     from ridgeline.bench.energy.source import MeterError
     from ridgeline.bench.paper_checks.frame import CheckError
@@ -111,6 +114,7 @@ def _refusals() -> tuple[type[Exception], ...]:
         CheckError,
         CollectiveError,
         ComparisonError,
+        CompileRequestError,
         ConstantsError,
         DeviceError,
         FitError,
@@ -151,13 +155,21 @@ def run(
     meter: Annotated[
         str | None, typer.Option(help="Energy meter: auto, none, nvml, rapl, zeus, replay:FILE (default: the suite's).")
     ] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="First search the configurations of the kernels that declare some.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure a suite. The same command continues an unfinished run."""
+    """Measure a suite. The same command continues an unfinished run.
+
+    Kernels run in the configuration that the last --tune on this unit found for them, else in their default.
+    """
     from ridgeline.bench.devices.choose import choose_unit
     from ridgeline.bench.energy.choose import check_meter
     from ridgeline.bench.plan import make_plan
     from ridgeline.bench.roofs import roof_cases
+    from ridgeline.bench.tuning import tuned_plan
+    from ridgeline.results.store import Store
     from ridgeline.workloads.suite import load_suite
 
     loaded = load_suite(suite)
@@ -170,7 +182,9 @@ def run(
         _build_native()
     roofs = roof_cases(unit) if loaded.roofs else []
     plan = make_plan(loaded, unit, roofs=roofs, only=only or [], with_folders=folders)
-    _measure(plan, unit, store, json)
+    if tune:
+        _tune(plan, unit, store, json)
+    _measure(tuned_plan(plan, Store(store)), unit, store, json)
 
 
 @app.command()
@@ -209,7 +223,22 @@ def _build_native() -> None:
         _refuse(error)
 
 
-def _measure(plan: Any, unit: Any, store: Path | None, json: bool) -> None:
+def _tune(plan: Any, unit: Any, store: Path | None, json: bool) -> None:
+    """Search what has no choice yet; the choices are in the store when this returns."""
+    from ridgeline.bench.tuning import tuning_plan
+    from ridgeline.results.store import Store
+    from ridgeline.results.tuning import stored_choices
+
+    search = tuning_plan(plan, unit, stored_choices(Store(store)))
+    if search is not None:
+        _measure(search, unit, store, json, silent=json)
+    elif not json:
+        print(
+            "ridgeline: nothing to tune: no kernel of this suite has configurations without a choice", file=sys.stderr
+        )
+
+
+def _measure(plan: Any, unit: Any, store: Path | None, json: bool, silent: bool = False) -> None:
     from ridgeline.bench.devices.unit import UnitLostError
     from ridgeline.bench.progress import Progress
     from ridgeline.bench.run import run_plan
@@ -226,6 +255,8 @@ def _measure(plan: Any, unit: Any, store: Path | None, json: bool) -> None:
     except UnitLostError as error:
         print(f"ridgeline: {error}; what was measured is kept: the same command continues", file=sys.stderr)
         raise SystemExit(EXIT_ERROR) from None
+    if silent:
+        return
     if json:
         print_json(opened, run_id)
     else:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Literal
 
 from ridgeline.analytical.operators import Collective
 from ridgeline.analytical.problem import Problem
@@ -32,10 +33,14 @@ class Case:
     placement: Placement
     protocol: Protocol
     papers: tuple[str, ...] = ()
-    role: str = "case"
+    role: Literal["case", "roof", "tuning"] = "case"
     baseline: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     """What else of the unit decides the number, such as driver and power cap."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Tuned configuration; empty for the implementation's default."""
+    refused: str = ""
+    """Why it is not run at all, where that is known beforehand."""
 
     @cached_property
     def case_id(self) -> str:
@@ -59,6 +64,7 @@ class Case:
                 "source": source_hash(self.implementation.path),
                 "versions": package_versions(),
                 **({"unit": dict(self.facts)} if self.facts else {}),
+                **({"config": dict(self.config)} if self.config else {}),
             },
             32,
         )
@@ -72,7 +78,8 @@ class Case:
     @property
     def label(self) -> str:
         """For the progress line."""
-        return f"{self.problem.operator} {self.implementation.name} {self.problem.label}"
+        config = ", ".join(f"{name}={value}" for name, value in self.config.items())
+        return f"{self.problem.operator} {self.implementation.name} {self.problem.label}" + (config and f" ({config})")
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ class _Runner:
 
     def _step(self, group: RankGroup, case: Case, process: int, settings: Settings) -> None:
         self._number += 1
-        done = (case.case_id, process) in self._writer.done
+        done = (case.content_key, process) in self._writer.done
         step = Step(case, process, self._number, self._plan.planned, done)
         self._report(step, None)
         if done:
@@ -143,8 +143,8 @@ class _Runner:
 
     def _measure(self, group: RankGroup, case: Case, process: int, settings: Settings) -> Measurement:
         started_at = now_utc()
-        reason = case.implementation.unsupported_reason(case.problem, case.placement.torch_device)
-        if reason is not None:
+        reason = case.refused or case.implementation.unsupported_reason(case.problem, case.placement.torch_device)
+        if reason:
             outcome = Outcome({"status": "unsupported", "reason": reason}, 0.0)
         else:
             self._look_for_units(group)
@@ -162,7 +162,7 @@ class _Runner:
             record_id=secrets.token_hex(8),
             run_id=self._writer.run_id,
             started_at=started_at,
-            role="roof" if case.role == "roof" else "case",
+            role=case.role,
             case_id=case.case_id,
             content_key=case.content_key,
             operator=case.problem.operator,
@@ -172,6 +172,7 @@ class _Runner:
             tf32=case.implementation.tf32,
             papers=case.papers,
             baseline=case.baseline,
+            config=dict(case.config),
             placement=case.placement,
             protocol=case.protocol,
             process=process,
@@ -208,7 +209,8 @@ class _Runner:
             "seed": int(case.case_id[:8], 16) + process,
             "settings": settings.model_dump(),
             "with": list(self._plan.with_folders),
-            "beside": [] if case.role == "roof" else probes_for(case, self._device, self._roof_records),
+            "config": dict(case.config),
+            "beside": [] if case.role != "case" else probes_for(case, self._device, self._roof_records),
         }
         return [{**whole, "unit": member.spec, "rank": rank} for rank, member in enumerate(self._unit.members(ranks))]
 

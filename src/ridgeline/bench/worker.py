@@ -160,6 +160,7 @@ class _Runner:
             rank=rank,
             ranks=ranks,
             memory_limit_bytes=request["memory_limit_bytes"],
+            config=request["config"],
         )
         self._send("phase", name="check")
         launches.check_all_ways("before timing")

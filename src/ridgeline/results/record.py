@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ridgeline.results.check import PaperCheck
 from ridgeline.results.comparison import Comparison
+from ridgeline.results.compile import CompiledCode
 from ridgeline.results.counters import Counters
 from ridgeline.results.fact import SCHEMA_VERSION, StoredRecord
 from ridgeline.results.imported import Imported
@@ -28,6 +29,7 @@ KINDS: dict[str, type[StoredRecord]] = {
     "published": Published,
     "serving": Serving,
     "check": PaperCheck,
+    "compile": CompiledCode,
 }
 """A further kind is a further class here, told apart by ``kind``."""
 

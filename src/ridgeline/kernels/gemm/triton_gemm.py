@@ -5,7 +5,7 @@ The program order is that of the Triton tutorial "Matrix Multiplication" (Tillet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -101,6 +101,17 @@ def default_config(problem: Gemm, architecture: str) -> dict[str, int]:
     if architecture == "sm_90" and problem.m >= 1024 and kind in HOPPER:
         return dict(HOPPER[kind])
     return dict(CONFIGS[kind][-1] if problem.m <= 16 else CONFIGS[kind][0])
+
+
+def configurations(problem: Gemm) -> Sequence[Mapping[str, int]]:
+    """Tuning space of a problem: the tiles of its kind of operand, and Hopper's."""
+    kind = problem.precision if problem.precision in CONFIGS else "half"
+    return [*CONFIGS[kind], *([HOPPER[kind]] if kind in HOPPER else [])]
+
+
+def compilation(problem: Gemm, config: Mapping[str, Any]) -> Compilation:
+    """One tile of the space, as it would be compiled."""
+    return _compilation(problem.precision, config)
 
 
 def meta(precision: str, config: Mapping[str, Any]) -> dict[str, Any]:
