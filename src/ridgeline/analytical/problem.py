@@ -96,6 +96,14 @@ class Problem:
         """The forecast of the work before the structure is known; exact for problems without structure."""
         return self.work(NO_STRUCTURE)
 
+    def known_work(self, structure: Structure) -> Work:
+        """The work on what is realised where ``structure`` states figures; the forecast where it states none.
+
+        Raises:
+            StructureError: where it states some, but not all that the work depends on.
+        """
+        return self.work(structure) if structure.figures else self.expected_work()
+
     def footprint_bytes(self) -> float:
         """Bytes of all inputs, constants and outputs of one call: what must fit in memory once."""
         return float(self.expected_work().bytes)
