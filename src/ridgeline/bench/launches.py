@@ -11,7 +11,9 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -160,6 +162,7 @@ def make_launches(
     seed: int,
     rank: int = 0,
     ranks: int = 1,
+    config: Mapping[str, Any] | None = None,
 ) -> tuple[RotatingLaunches, Checker, float]:
     """Make inputs, prepare the implementation once per slot, and bind both.
 
@@ -173,7 +176,7 @@ def make_launches(
     constants = operator.make_constants(problem, generator)
     operator = operator.of_rank(rank)
     hides = operator.hidden_inputs(problem)
-    context = Context(session.torch_device, threads, rank=rank, ranks=ranks)
+    context = Context(session.torch_device, threads, config or {}, rank, ranks)
     slot_bytes = problem.footprint_bytes()
     count = max(2, math.ceil(COLD_FACTOR * cache_bytes / slot_bytes) + 1) if cold else 2
     if count > MOST_SLOTS:
