@@ -65,7 +65,11 @@ class Problem:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             # A module without postponed annotations gives the class itself, not its name.
-            declared = f.type if isinstance(f.type, str) else f.type.__name__
+            declared = f.type if isinstance(f.type, str) else getattr(f.type, "__name__", str(f.type))
+            if declared.endswith(" | None"):
+                if value is None:
+                    continue
+                declared = declared.removesuffix(" | None")
             if declared == "int" and (isinstance(value, bool) or not isinstance(value, int)):
                 raise ProblemError(f.name, f"must be a whole number, not {value!r}")
             if declared == "int" and value <= 0:
@@ -119,8 +123,10 @@ class Problem:
         return " ".join(f"{key}={value}" for key, value in self.to_dict().items())
 
     def to_dict(self) -> dict[str, Any]:
-        """Parameters by name, in declaration order."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """Parameters by name, in declaration order, without those that are ``None``: an optional parameter that is added
+        leaves the identity of older problems as it was."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def digest(self) -> str:
