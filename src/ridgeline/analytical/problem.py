@@ -70,10 +70,11 @@ class Problem:
                 if value is None:
                     continue
                 declared = declared.removesuffix(" | None")
-            if declared == "int" and (isinstance(value, bool) or not isinstance(value, int)):
-                raise ProblemError(f.name, f"must be a whole number, not {value!r}")
-            if declared == "int" and value <= 0:
-                raise ProblemError(f.name, f"must be at least 1, not {value}")
+            if declared == "int":
+                if isinstance(value, bool) or not isinstance(value, int):
+                    raise ProblemError(f.name, f"must be a whole number, not {value!r}")
+                if value <= 0:
+                    raise ProblemError(f.name, f"must be at least 1, not {value}")
             if declared == "float":
                 if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                     raise ProblemError(f.name, f"must be a finite number, not {value!r}")
@@ -123,8 +124,7 @@ class Problem:
         return " ".join(f"{key}={value}" for key, value in self.to_dict().items())
 
     def to_dict(self) -> dict[str, Any]:
-        """Parameters by name, in declaration order, without those that are ``None``: an optional parameter that is added
-        leaves the identity of older problems as it was."""
+        """Parameters by name, in declaration order, without options that are ``None``: ids hold when one is added."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 

@@ -17,7 +17,7 @@ import triton.language as tl
 
 from ridgeline.analytical.operators import Attention
 from ridgeline.kernels.compiled import Compilation, local_architecture
-from ridgeline.kernels.registry import Context, Run, Tensors, implementation
+from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
 
 LOG2_E = math.log2(math.e)
 """Scores are kept in units of log2, because the hardware's exponential is 2^x."""
@@ -166,6 +166,7 @@ def flash_kernel(
 TRANSFORMS: Mapping[str, tuple[Any, Any]] = {
     "softmax": (online_softmax, finish_softmax),
     "sigmoid": (sigmoid, finish_sigmoid),
+    "sigmoid_without_bias": (sigmoid, finish_sigmoid),
 }
 """Plug-ins by the problem's ``transform``: what turns scores into weights, and what ends a row."""
 
@@ -238,6 +239,8 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
 
     By default decode folds, so that each key and value is read once; prefill does not.
     """
+    if problem.window is not None:
+        raise Unsupported("has no sliding window")
     architecture = local_architecture() if context.device == "cuda" else ""
     config = {**default_config(problem, architecture), **context.config}
     t, s = problem.q_length, problem.kv_length
@@ -245,7 +248,7 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
     fold = group if config.get("fold", t == 1) else 1
     grid = (triton.cdiv(t * fold, config["block_m"]) * (problem.batch * problem.q_heads // fold),)
     scale = LOG2_E / math.sqrt(problem.head_dim)
-    bias = -math.log2(s)
+    bias = problem.score_bias * LOG2_E
     # With one query aligned bottom-right, the causal mask hides nothing.
     causal = problem.causal and t > 1
     options = {
