@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ridgeline.analytical.operators import Attention, Fma, Stream, WeightOnlyGemm
+from ridgeline.kernels.block_sparse_attention.operator import block_sparse_case
 from ridgeline.kernels.registry import Context, get_implementation, get_operator, load
 
 Case = tuple[str, torch.Tensor, torch.Tensor, float]
@@ -107,6 +108,34 @@ def attention() -> Iterator[Case]:
             yield f"{problem.label} {config}", out, attention_reference(problem, q, k, v), TOLERANCE[precision]
 
 
+def block_sparse_attention() -> Iterator[Case]:
+    operator = get_operator("block_sparse_attention")
+    small, tile = {"block_m": 16, "block_n": 16}, {"block_m": 32, "block_n": 16}
+    shapes = (  # batch, q_heads, kv_heads, length, head_dim, block
+        ((1, 3, 1, 70, 24, 32), {}),
+        ((2, 2, 2, 64, 64, 16), {}),
+        ((1, 4, 2, 101, 40, 32), small),
+        ((1, 2, 1, 130, 16, 64), tile),
+    )
+    patterns: tuple[dict[str, Any], ...] = (
+        {"pattern": "random", "density": 0.3},
+        {"pattern": "strided", "local": 1, "stride": 2},
+        {"pattern": "lines", "columns": 37, "diagonals": 5},
+    )
+    cases = [(shape, pattern, config) for shape, config in shapes for pattern in patterns]
+    cases += [
+        ((1, 2, 1, 45, 16, 16), {"pattern": "random", "density": 0.4, "causal": False}, {}),
+        ((1, 2, 2, 90, 32, 32), {"pattern": "strided", "local": 1, "stride": 2, "q_length": 26, "dense_heads": 1}, {}),
+        ((1, 3, 1, 110, 32, 16), {"pattern": "lines", "columns": 20, "diagonals": 40, "q_length": 46}, {}),
+    ]
+    for i, (shape, pattern, config) in enumerate(cases):
+        problem = block_sparse_case(shape, ("float32", "float16")[i % 2], **pattern)
+        inputs = operator.make_inputs(problem, torch.Generator().manual_seed(9))
+        out = compute("block_sparse_attention", problem, {}, inputs, operator.make_output(problem), config)
+        reference = operator.reference(problem, {}, inputs, None)
+        yield f"{problem.label} {config}", out, reference, TOLERANCE[problem.precision]
+
+
 def weight_only_gemm() -> Iterator[Case]:
     # m, n, k, group
     shapes = ((1, 1, 1, 1), (3, 5, 7, 7), (1, 65, 66, 11), (17, 33, 128, 32), (2, 40, 256, 128), (5, 20, 130, 130))
@@ -169,6 +198,7 @@ def fma() -> Iterator[Case]:
 GROUPS = {
     "gemm": gemm,
     "attention": attention,
+    "block_sparse_attention": block_sparse_attention,
     "weight_only_gemm": weight_only_gemm,
     "stream": stream,
     "fma": fma,
