@@ -264,7 +264,7 @@ PLAIN: dict[str, dict[str, Any]] = {
         "diagonals": 110,
     },
 }
-STRIDED = {"pattern": "strided", "density": None, "local": 2, "stride": 2}
+STRIDED = {"pattern": "strided", "causal": True, "density": None, "local": 2, "stride": 2}
 GOOD = {**PLAIN, **{operator: parameters for operator, parameters, _ in STRUCTURED.values()}}
 ELSEWHERE = {"gemm", "attention", "weight_only_gemm", "stream", "fma", "all_reduce", "all_to_all"}
 

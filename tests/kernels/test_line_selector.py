@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 
 from ridgeline.kernels.line_selector.operator import last_scores, line_selector_case, line_sums
@@ -9,6 +12,15 @@ from ridgeline.kernels.line_selector.planted import isotropic, planted_lines
 from ridgeline.kernels.registry import Context, get_implementation, load
 
 load()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """torch's threads spin where others use the machine: for tensors this small they cost far more than they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_sums_by_column_and_by_distance() -> None:

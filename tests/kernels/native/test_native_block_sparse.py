@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,15 @@ PROBLEMS = (
     block_sparse_case((1, 1, 1, 300, 16, 130), pattern="strided", local=1, stride=2),
 )
 Made = tuple[dict[str, torch.Tensor], torch.Tensor]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """torch's threads spin where others use the machine: for tensors this small they cost far more than they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def made(problem: BlockSparseAttention) -> Made:

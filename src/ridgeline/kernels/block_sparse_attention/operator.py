@@ -86,7 +86,7 @@ class BlockSparseAttentionOperator(Operator):
         block_sparse_case((1, 5, 1, 300, 128, 64), pattern="lines", columns=40, diagonals=103),
         block_sparse_case((1, 2, 2, 331, 64, 64), pattern="lines", columns=35, diagonals=3, q_length=75),
         block_sparse_case((1, 2, 1, 130, 64, 64), "float16", pattern="strided", local=1, stride=2),
-        block_sparse_case((1, 2, 2, 190, 64, 64), "bfloat16", pattern="lines", columns=33, diagonals=102),
+        block_sparse_case((1, 2, 2, 190, 64, 64), "bfloat16", pattern="lines", columns=40, diagonals=5),
     )
 
     def make_inputs(self, problem: BlockSparseAttention, generator: torch.Generator) -> dict[str, torch.Tensor]:

@@ -47,16 +47,16 @@ def planted_lines(problem: LineSelector, generator: torch.Generator, strength: f
     distances = drawn(max(problem.diagonals - LOCAL_DIAGONALS, 0), LOCAL_DIAGONALS)
     k = torch.randn(*groups, length, d, generator=generator)
     direction = torch.nn.functional.normalize(torch.randn(*groups, 1, d, generator=generator), dim=-1)
-    length_of_direction = math.sqrt(strength * math.sqrt(d))  # squared and over sqrt(d): the score
-    at = columns[..., None].expand(*columns.shape, d)
-    k.scatter_add_(2, at, (length_of_direction * direction).expand(*columns.shape, d))
+    k -= (k * direction).sum(-1, keepdim=True) * direction  # only planted columns go along it
     wanted = torch.zeros(*groups, length, d)
     for b in range(groups[0]):
         for h in range(groups[1]):
             for distance in distances[b, h].tolist():
                 wanted[b, h, distance:] += k[b, h, : length - distance] * (strength / math.sqrt(d))
+    marked = math.sqrt(strength * math.sqrt(d)) * direction  # with itself, over sqrt(d): the score
+    k.scatter_add_(2, columns[..., None].expand(*columns.shape, d), marked.expand(*columns.shape, d))
     q = 0.5 * torch.randn(problem.batch, problem.q_heads, length, d, generator=generator)
-    q += (wanted + length_of_direction * direction).repeat_interleave(problem.q_heads // problem.kv_heads, dim=1)
+    q += (wanted + marked).repeat_interleave(problem.q_heads // problem.kv_heads, dim=1)
     return Planted(q, k, columns, distances)
 
 

@@ -97,7 +97,9 @@ static void take_in(const BlockSparse& a, const Scratch& s, int64_t count, int64
         const Floats rescale = exp2(before - reference);
         Floats total = load(s.total + x) * rescale;
         for (int64_t j = 0; j < count; ++j) {
-            const Floats weight = exp2(load(scores + j * stride) - reference);
+            const Floats power = load(scores + j * stride) - reference;
+            Floats weight = exp2_within(max(splat(-126.0f), power));
+            if (masked) weight = keep(~(power < -126.0f), weight);
             store(scores + j * stride, weight);
             total += weight;
         }
