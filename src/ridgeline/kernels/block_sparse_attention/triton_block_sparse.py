@@ -17,7 +17,7 @@ import triton.language as tl
 from ridgeline.analytical.operators import BlockSparseAttention
 from ridgeline.kernels.attention.launch import LOG2_E
 from ridgeline.kernels.attention.transforms import divided, online_softmax
-from ridgeline.kernels.compiled import Compilation
+from ridgeline.kernels.compiled import Compilation, local_architecture
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
 
 
@@ -139,8 +139,8 @@ def block_sparse_kernel(
 CONFIGS: Mapping[str, tuple[dict[str, int], ...]] = {
     "half": (
         {"block_m": 64, "block_n": 64, "num_warps": 4, "num_stages": 2},
-        {"block_m": 64, "block_n": 32, "num_warps": 4, "num_stages": 2},
-        {"block_m": 64, "block_n": 64, "num_warps": 8, "num_stages": 3},
+        {"block_m": 64, "block_n": 64, "num_warps": 8, "num_stages": 2},
+        {"block_m": 64, "block_n": 32, "num_warps": 4, "num_stages": 3},
     ),
     # Without TF32, float32 products run on the vector lanes and hold their operands in registers.
     "float32": (
@@ -148,14 +148,18 @@ CONFIGS: Mapping[str, tuple[dict[str, int], ...]] = {
         {"block_m": 32, "block_n": 16, "num_warps": 8, "num_stages": 2},
     ),
 }
-"""Tuning space by width of the operands. The first of each is the default up to d = 64 (float32) or 128 (half), the
-second beyond."""
+"""Tuning space by width of the operands; :func:`default_config` says which is whose."""
 
 
-def default_config(problem: BlockSparseAttention) -> dict[str, int]:
-    """The tile that no architecture has to spill registers for, cut to the problem's block."""
-    kind, narrow = ("float32", 64) if problem.precision == "float32" else ("half", 128)
-    config = CONFIGS[kind][problem.head_dim > narrow]
+def default_config(problem: BlockSparseAttention, architecture: str = "") -> dict[str, int]:
+    """The largest tile that the architecture holds without spilling registers, cut to the problem's block."""
+    if problem.precision == "float32":
+        config = CONFIGS["float32"][problem.head_dim > 64]
+    else:
+        # mma.sync of sm_8x and sm_12x keeps operands and accumulators in registers; wgmma and tcgen05 do not.
+        wide, ampere, narrow = CONFIGS["half"]
+        config = ampere if architecture.startswith("sm_8") else narrow if architecture.startswith("sm_12") else wide
+        config = narrow if problem.head_dim > 128 else config
     return {**config, **{name: min(config[name], problem.block) for name in ("block_m", "block_n")}}
 
 
@@ -188,7 +192,8 @@ def prepare(problem: BlockSparseAttention, constants: Tensors, context: Context)
     block = problem.block
     if block < 16 or block & (block - 1):
         raise Unsupported(f"takes blocks of 16, 32, 64, ... keys, not {block}: its tiles are powers of two from 16")
-    config = {**default_config(problem), **context.config}
+    architecture = local_architecture() if context.device == "cuda" else ""
+    config = {**default_config(problem, architecture), **context.config}
     if block % config["block_m"] or block % config["block_n"]:
         raise Unsupported(f"tiles of {config['block_m']}x{config['block_n']} do not divide blocks of {block}")
     heads, rows, columns = problem.batch * problem.q_heads, problem.block_rows, problem.pattern == "lines"
@@ -214,17 +219,26 @@ def prepare(problem: BlockSparseAttention, constants: Tensors, context: Context)
     return run
 
 
+WIDE = ("sm_90", "sm_100", "gfx942", "gfx950")
+AMPERE = ("sm_80", "sm_89")
+NARROW = ("sm_120",)
+"""Targets that each tile of half precision is for."""
+
+
 def compilations() -> tuple[Compilation, ...]:
     """What is compiled ahead of time: blocks alone (S2-Attention), and blocks with single keys (MInference)."""
-    half, wide = CONFIGS["half"][0], CONFIGS["float32"][1]
+    halves = tuple(zip(CONFIGS["half"], (WIDE, AMPERE, NARROW), strict=True))
     return (
-        _compilation("strided", "bf16", meta(128, 4, 64, True, False, half), half),
-        _compilation("lines", "bf16", meta(128, 4, 64, True, True, half), half),
-        _compilation("lines", "fp32", meta(128, 4, 64, True, True, wide), wide),
+        *(_compilation("strided", "bf16", False, config, targets) for config, targets in halves),
+        *(_compilation("lines", "bf16", True, config, targets) for config, targets in halves),
+        _compilation("lines", "fp32", True, CONFIGS["float32"][1], ()),
     )
 
 
-def _compilation(label: str, dtype: str, constexprs: dict[str, Any], config: Mapping[str, int]) -> Compilation:
+def _compilation(
+    label: str, dtype: str, columns: bool, config: Mapping[str, int], targets: tuple[str, ...]
+) -> Compilation:
+    constexprs = meta(128, 4, 64, True, columns, config)
     tensors = ("q_ptr", "k_ptr", "v_ptr", "out_ptr")
     lists = ("row_starts_ptr", "block_keys_ptr", "column_starts_ptr", "columns_ptr")
     return Compilation(
@@ -240,4 +254,5 @@ def _compilation(label: str, dtype: str, constexprs: dict[str, Any], config: Map
         num_warps=config["num_warps"],
         num_stages=config["num_stages"],
         aligned=(*tensors, *lists, "T", "S"),
+        targets=targets,
     )

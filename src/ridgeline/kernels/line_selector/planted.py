@@ -31,9 +31,9 @@ def planted_lines(problem: LineSelector, generator: torch.Generator, strength: f
     """Lines beyond those always chosen, so many that with these the problem's numbers are reached; all heads of a KV head
     share theirs.
 
-    Keys are normal. A query is the sum of the keys that it is to attend to at its distances, of a direction that the
-    planted columns have too, and of noise: no pair off the lines has anything to do with them, so that neither a column
-    nor a diagonal stands out by chance.
+    Keys are normal. A query is the combination of the keys at its distances that scores ``strength`` with each of them,
+    a direction that only the planted columns have too, and noise. No other pair has anything to do with the lines, so that
+    hardly a column or a diagonal stands out by chance.
     """
     length, d = problem.length, problem.head_dim
     groups = (problem.batch, problem.kv_heads)
@@ -48,16 +48,31 @@ def planted_lines(problem: LineSelector, generator: torch.Generator, strength: f
     k = torch.randn(*groups, length, d, generator=generator)
     direction = torch.nn.functional.normalize(torch.randn(*groups, 1, d, generator=generator), dim=-1)
     k -= (k * direction).sum(-1, keepdim=True) * direction  # only planted columns go along it
-    wanted = torch.zeros(*groups, length, d)
-    for b in range(groups[0]):
-        for h in range(groups[1]):
-            for distance in distances[b, h].tolist():
-                wanted[b, h, distance:] += k[b, h, : length - distance] * (strength / math.sqrt(d))
+    wanted = torch.stack([_aimed(k[b, h], distances[b, h], strength) for b in range(groups[0]) for h in range(groups[1])])
+    wanted = wanted.view(*groups, length, d)
     marked = math.sqrt(strength * math.sqrt(d)) * direction  # with itself, over sqrt(d): the score
-    k.scatter_add_(2, columns[..., None].expand(*columns.shape, d), marked.expand(*columns.shape, d))
+    # Little else is left of a planted column's key: where chance adds to its score, it would take all of one query.
+    at = columns[..., None].expand(*columns.shape, d)
+    k.scatter_(2, at, 0.2 * k.gather(2, at) + marked)
     q = 0.5 * torch.randn(problem.batch, problem.q_heads, length, d, generator=generator)
     q += (wanted + marked).repeat_interleave(problem.q_heads // problem.kv_heads, dim=1)
     return Planted(q, k, columns, distances)
+
+
+def _aimed(k: torch.Tensor, distances: torch.Tensor, strength: float) -> torch.Tensor:
+    """[length, d]: for each position the shortest vector that scores ``strength`` with the keys at these distances.
+
+    Args:
+        k: [length, d].
+        distances: int64[n]; of a position that is not so far from the beginning, those that reach a key.
+    """
+    length, d = k.shape
+    at = torch.arange(length)[:, None] - distances[None, :]
+    there = at >= 0
+    keys = k[at.clamp(min=0)] * there[..., None]
+    gram = keys @ keys.mT + torch.diag_embed((~there).to(k.dtype))
+    wanted = strength * math.sqrt(d) * there.to(k.dtype)
+    return (keys.mT @ torch.linalg.solve(gram, wanted[..., None]))[..., 0]
 
 
 def isotropic(problem: LineSelector, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
