@@ -29,7 +29,7 @@ def test_sums_by_column_and_by_distance() -> None:
     assert torch.allclose(columns, weights.sum(-2))
     for distance in range(9):
         # Query i of the last four stands at 5 + i.
-        expected = sum(weights[..., i, 5 + i - distance] for i in range(4) if 0 <= 5 + i - distance)
+        expected = sum(weights[..., i, 5 + i - distance] for i in range(4) if 5 + i - distance >= 0)
         assert torch.allclose(distances[..., distance], torch.as_tensor(expected))
 
 

@@ -256,7 +256,8 @@ class BlockSparseAttention(Problem):
             + (f" dense {self.dense_heads}" if self.dense_heads else ""),
             "lines": f"{self.columns} columns {self.diagonals} diagonals",
         }[self.pattern]
-        return f"B{self.batch} {heads}{queries} S{self.length} d{self.head_dim} {kept} of {self.block}x{self.block} {self.precision}"
+        shape = f"B{self.batch} {heads}{queries} S{self.length} d{self.head_dim}"
+        return f"{shape} {kept} of {self.block}x{self.block} {self.precision}"
 
 
 def strided_kv_bytes(problem: BlockSparseAttention) -> float:

@@ -78,7 +78,10 @@ def equals_masked_dense(lab: Lab) -> Finding:
     shapes = (lines(2048), lines(8192), lines(2048, kv_heads=2, head_dim=64))
     whole = max(error_against_masked(lab, problem, "native") for problem in shapes)
     rows = max(lab.worst_error("block_sparse_attention", problem, "native") for problem in shapes)
-    small = [lines(150, q_heads=3, kv_heads=1, head_dim=40, diagonals=3), lines(333, q_heads=2, kv_heads=2, head_dim=64)]
+    small = [
+        lines(150, q_heads=3, kv_heads=1, head_dim=40, diagonals=3),
+        lines(333, q_heads=2, kv_heads=2, head_dim=64),
+    ]
     lab.sources.add(get_implementation("block_sparse_attention", "triton").path)
     triton = max(interpreted_errors("block_sparse_attention", small, "triton"))
     worst = max(whole, rows, triton)
@@ -152,7 +155,11 @@ def recall_and_share(lab: Lab, problem: LineSelector, q: torch.Tensor, k: torch.
     from ridgeline.kernels.block_sparse_attention.operator import index_tensors, kept_keys
 
     executor = lines(
-        problem.length, q_heads=problem.q_heads, kv_heads=problem.kv_heads, columns=problem.columns, diagonals=problem.diagonals
+        problem.length,
+        q_heads=problem.q_heads,
+        kv_heads=problem.kv_heads,
+        columns=problem.columns,
+        diagonals=problem.diagonals,
     )
     inputs = index_tensors(index_of_lines(executor, *choose(problem, q, k)))
     recalls, shares = [], []
@@ -202,7 +209,8 @@ def prefill_faster(lab: Lab) -> Finding:
         unit="x",
         text=f"native {ratio} over {dense.label} (S 8192, H 8, d 128, cold) at a density of {density:.1%}; executor "
         f"{ratio.fast_s * 1e3:.0f} ms, selector {apart.slow_s * 1e3:.1f} ms, index {apart.fast_s * 1e3:.1f} ms: with both "
-        f"{ratio.slow_s / whole_s:.2f}x; pairs allow {ideal:.1f}x; {dense_rate:.0f} against {sparse_rate:.0f} GFLOP/s on unmasked pairs",
+        f"{ratio.slow_s / whole_s:.2f}x; pairs allow {ideal:.1f}x; {dense_rate:.0f} against {sparse_rate:.0f} GFLOP/s on "
+        "unmasked pairs",
         reason=""
         if passed
         else f"density {density:.1%}; compute-bound on both sides: pairs allow {ideal:.1f}x, and of its pairs the sparse loop does "

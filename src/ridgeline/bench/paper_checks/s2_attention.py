@@ -42,7 +42,10 @@ def equals_masked_dense(lab: Lab) -> Finding:
     shapes = (pattern(2048), pattern(8192), pattern(2048, kv_heads=2, head_dim=64, dense_heads=1))
     whole = max(error_against_masked(lab, problem, "native") for problem in shapes)
     rows = max(lab.worst_error("block_sparse_attention", problem, "native") for problem in shapes)
-    small = [pattern(200, q_heads=3, kv_heads=1, head_dim=40, local=1, stride=2), pattern(333, q_heads=2, kv_heads=2, local=2)]
+    small = [
+        pattern(200, q_heads=3, kv_heads=1, head_dim=40, local=1, stride=2),
+        pattern(333, q_heads=2, kv_heads=2, local=2),
+    ]
     lab.sources.add(get_implementation("block_sparse_attention", "triton").path)
     triton = max(interpreted_errors("block_sparse_attention", small, "triton"))
     worst = max(whole, rows, triton)
@@ -133,7 +136,9 @@ def kv_cache_efficiency(lab: Lab) -> Finding:
     random = np.random.default_rng(0)
     patterns = [strided_pattern(pattern(s, local=local)) for s in (2048, 4096) for local in (1, 8)]
     efficient = sum(map(is_kv_cache_efficient, patterns))
-    drawn = [(random.random((2, 6, 6)) < p) & np.tri(6, dtype=bool) | np.eye(6, dtype=bool) for p in (0.05, 0.5, 0.95)] * 20
+    drawn = [
+        (random.random((2, 6, 6)) < p) & np.tri(6, dtype=bool) | np.eye(6, dtype=bool) for p in (0.05, 0.5, 0.95)
+    ] * 20
     drawn += [np.maximum.accumulate(one[:, ::-1], axis=1)[:, ::-1] & np.tri(6, dtype=bool) for one in drawn[:9]]
     agreed = sum(is_kv_cache_efficient(one) == simulated(one) for one in (*patterns, *drawn))
     kinds = {simulated(one) for one in drawn}
@@ -142,7 +147,8 @@ def kv_cache_efficiency(lab: Lab) -> Finding:
         passed=agreed == total and efficient == len(patterns) and kinds == {True, False},
         value=float(agreed),
         threshold=float(total),
-        text=f"{agreed} of {total} patterns agree with a simulated cache; {efficient} of {len(patterns)} strided ones are efficient",
+        text=f"{agreed} of {total} patterns agree with a simulated cache; {efficient} of {len(patterns)} strided ones are "
+        "efficient",
     )
 
 
@@ -163,7 +169,9 @@ def dropped_kv_bytes(lab: Lab) -> Finding:
         for changes in ({}, {"kv_heads": 2, "dense_heads": 1}, {"local": 1, "stride": 16, "batch": 2}):
             problem = pattern(length, **changes)
             # What the last block of queries sees, or one of those that may follow until the pattern has come round.
-            later = strided_pattern(pattern(length + 64 * 40, **changes))[:, problem.block_rows - 1 :, : problem.block_columns]
+            later = strided_pattern(pattern(length + 64 * 40, **changes))[
+                :, problem.block_rows - 1 :, : problem.block_columns
+            ]
             needed = np.repeat(later.any(axis=1), 64, axis=1)[:: problem.q_heads // problem.kv_heads, :length]
             counted = problem.batch * int(needed.sum()) * 2 * problem.head_dim * 4
             wrong += counted != strided_kv_bytes(problem)
@@ -209,6 +217,6 @@ def faster_than_dense(lab: Lab) -> Finding:
         f"{sparse_rate:.0f} GFLOP/s on unmasked pairs; the static index takes {build_s * 1e3:.1f} ms once",
         reason=""
         if ratio.value >= LEAST_RATIO
-        else f"compute-bound on both sides: pairs allow {ideal:.2f}x, the sparse loop reaches {sparse_rate / dense_rate:.2f} of the "
-        "dense one's rate",
+        else f"compute-bound on both sides: pairs allow {ideal:.2f}x, the sparse loop reaches {sparse_rate / dense_rate:.2f} "
+        "of the dense one's rate",
     )

@@ -86,9 +86,7 @@ class LineSelectorOperator(Operator):
         return {"q": planted.q.to(dtype), "k": planted.k.to(dtype)}
 
     def make_output(self, problem: LineSelector) -> torch.Tensor:
-        return torch.empty(
-            problem.batch, problem.q_heads, problem.columns + problem.diagonals, dtype=torch.int32
-        )
+        return torch.empty(problem.batch, problem.q_heads, problem.columns + problem.diagonals, dtype=torch.int32)
 
     def reference(
         self,

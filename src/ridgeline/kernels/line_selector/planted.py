@@ -40,7 +40,9 @@ def planted_lines(problem: LineSelector, generator: torch.Generator, strength: f
     seen = length - problem.last_queries  # beyond, some of the last queries would not see the line
 
     def drawn(count: int, always: int) -> torch.Tensor:
-        several = [torch.randperm(seen - always, generator=generator)[:count].sort().values for _ in range(math.prod(groups))]
+        several = [
+            torch.randperm(seen - always, generator=generator)[:count].sort().values for _ in range(math.prod(groups))
+        ]
         return (torch.stack(several) + always).view(*groups, count)
 
     columns = drawn(max(problem.columns - SINK_COLUMNS, 0), SINK_COLUMNS)
@@ -48,7 +50,9 @@ def planted_lines(problem: LineSelector, generator: torch.Generator, strength: f
     k = torch.randn(*groups, length, d, generator=generator)
     direction = torch.nn.functional.normalize(torch.randn(*groups, 1, d, generator=generator), dim=-1)
     k -= (k * direction).sum(-1, keepdim=True) * direction  # only planted columns go along it
-    wanted = torch.stack([_aimed(k[b, h], distances[b, h], strength) for b in range(groups[0]) for h in range(groups[1])])
+    wanted = torch.stack(
+        [_aimed(k[b, h], distances[b, h], strength) for b in range(groups[0]) for h in range(groups[1])]
+    )
     wanted = wanted.view(*groups, length, d)
     marked = math.sqrt(strength * math.sqrt(d)) * direction  # with itself, over sqrt(d): the score
     # Little else is left of a planted column's key: where chance adds to its score, it would take all of one query.
