@@ -57,6 +57,17 @@ RL_INLINE void value_strip(
     }
 }
 
+// How many of the tile's keys lie at or before `last`.
+RL_INLINE int64_t keys_upto(const Scratch& s, int64_t count, int64_t last) {
+    int64_t low = 0, high = count;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (s.positions[middle] <= last) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
 // Runs `call` with ROWS = STRIP as long as that many rows are left, then with 4, 2 and 1.
 #define RL_STRIPS(count, call)                                        \
     do {                                                              \
@@ -67,14 +78,16 @@ RL_INLINE void value_strip(
         for (; row < (count); ++row) call(1);                         \
     } while (0)
 
-// Takes in `count` keys at s.k_rows, s.v_rows and s.positions. MASKED: some lie beyond the first query.
+// Takes in `count` keys at s.k_rows, s.v_rows and s.positions, which ascend. masked: some lie beyond the first query; what
+// no query of a strip sees is then left out, which halves the work across the diagonal.
 static void take_in(const BlockSparse& a, const Scratch& s, int64_t count, int64_t queries, int64_t first, bool masked) {
     const int64_t stride = Scratch::padded(a.block), width = Scratch::padded(a.head_dim);
     const int64_t strips = (queries + WIDTH - 1) / WIDTH;
     for (int64_t g = 0; g < strips; ++g) {
         const float* strip = s.queries + g * WIDTH * a.head_dim;
+        const int64_t seen = masked ? keys_upto(s, count, first + (g + 1) * WIDTH - 1) : count;
 #define RL_SCORES(ROWS) score_strip<ROWS>(s.k_rows + row, strip, a.head_dim, s.scores + row * stride + g * WIDTH, stride)
-        RL_STRIPS(count, RL_SCORES);
+        RL_STRIPS(seen, RL_SCORES);
 #undef RL_SCORES
     }
     const Floats lowest = splat(-__builtin_inff());
@@ -118,8 +131,9 @@ static void take_in(const BlockSparse& a, const Scratch& s, int64_t count, int64
             for (int64_t j = 0; j < count; ++j)
                 for (int64_t i = 0; i < WIDTH; ++i) s.slab[j * WIDTH + i] = i < wide ? s.v_rows[j][c + i] : 0.0f;
         }
-#define RL_VALUES(ROWS) \
-    value_strip<ROWS>(s.scores + row, stride, s.slab, count, s.rescale + row, s.sums + row * width + c, width)
+#define RL_VALUES(ROWS)                                                                                      \
+    value_strip<ROWS>(s.scores + row, stride, s.slab, masked ? keys_upto(s, count, first + row + ROWS - 1) : count, \
+                      s.rescale + row, s.sums + row * width + c, width)
         RL_STRIPS(queries, RL_VALUES);
 #undef RL_VALUES
     }
@@ -148,13 +162,14 @@ static bool attend(const BlockSparse& a, const Scratch& s, int64_t head, int64_t
     for (int64_t i = starts[0]; i < starts[1]; ++i) {
         const int64_t key = a.block_keys[i];
         if (key < 0 || key >= a.keys) return false;
-        const int64_t count = a.keys - key < a.block ? a.keys - key : a.block;
+        const int64_t end = a.causal && first + queries < a.keys ? first + queries : a.keys;
+        const int64_t count = end - key < a.block ? end - key : a.block;  // none where no query sees any
         for (int64_t j = 0; j < count; ++j) {
             s.k_rows[j] = k + (key + j) * a.head_dim;
             s.v_rows[j] = v + (key + j) * a.head_dim;
             s.positions[j] = key + j;
         }
-        take_in(a, s, count, queries, first, a.causal && key + count - 1 > first);
+        if (count > 0) take_in(a, s, count, queries, first, a.causal && key + count - 1 > first);
     }
     if (a.column_starts) {
         starts = a.column_starts + head * (a.rows() + 1) + row;
