@@ -17,6 +17,7 @@ GROUPS = {
     "attention": 50,
     "paged_attention": 14,
     "tree_attention": 6,
+    "block_sparse_attention": 10,
     "weight_only_gemm": 15,
     "stream": 15,
     "fma": 15,
