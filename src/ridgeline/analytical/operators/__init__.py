@@ -33,9 +33,13 @@ from ridgeline.analytical.operators.attention import (
     pages,
 )
 from ridgeline.analytical.operators.attention_selector import (
+    CentroidSelector,
+    CodebookSelector,
+    LabelChannelSelector,
     accumulated_score_selector_work,
     centroid_selector_work,
     codebook_selector_work,
+    hierarchical_centroid_selector_work,
     label_channel_selector_work,
     line_selector_work,
 )
@@ -104,7 +108,6 @@ from ridgeline.analytical.operators.scan import (
 from ridgeline.analytical.operators.softmax import softmax_work
 from ridgeline.analytical.operators.sparse_attention import (
     BlockSparseAttention,
-    TokenGatherAttention,
     sparse_attention_work,
     strided_blocks,
 )
@@ -115,6 +118,7 @@ from ridgeline.analytical.operators.sparse_gemm import (
     structured_sparse_gemm_work,
 )
 from ridgeline.analytical.operators.stream import STREAM_ARRAYS, Stream, stream_work
+from ridgeline.analytical.operators.token_gather import TokenGatherAttention
 from ridgeline.analytical.operators.top_k import TopK, sampling_work, speculative_verify_work, top_k_work
 from ridgeline.analytical.operators.tree_attention import (
     TreeAttention,
@@ -137,7 +141,9 @@ __all__ = [
     "Attention",
     "BlockSparseAttention",
     "Cell",
+    "CentroidSelector",
     "Cholesky",
+    "CodebookSelector",
     "Collective",
     "Conv2d",
     "EmbeddingBag",
@@ -148,6 +154,7 @@ __all__ = [
     "Gemm",
     "IntegerGemm",
     "KernelMatrix",
+    "LabelChannelSelector",
     "LongConv",
     "LowRankGemm",
     "LutGemm",
@@ -199,6 +206,7 @@ __all__ = [
     "gather_mlp_work",
     "gemm_work",
     "gram_kernel_work",
+    "hierarchical_centroid_selector_work",
     "int8_gemm_work",
     "kernel_matrix_work",
     "label_channel_selector_work",
