@@ -20,6 +20,10 @@ TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 INSTRUCTIONS = {
     "attention prefill": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "attention decode": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_f16"),
+    "attention split": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_"),
+    "attention combine": ("", "", "", ""),
+    "paged_attention": ("HMMA.16816.F32.BF16", "HMMA.16816.F32.BF16", "HMMA.16816.F32.BF16", "v_mfma_f32_16x16x16_bf16"),
+    "tree_attention": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_"),
     "fma matrix bfloat16": ("HMMA.16816.F32.BF16", "HGMMA.64x128x16.F32.BF16", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "fma matrix float8": (None, "QGMMA.64x128x32.F32.E4M3.E4M3", "UTCQMMA", None),
     "fma matrix int8": ("IMMA.16832.S8.S8", "IGMMA.64x128x32.S8.S8", "UTCIMMA", "v_mfma_i32_32x32x16_i8"),
@@ -65,7 +69,15 @@ def kernels() -> list[dict[str, Any]]:
 def test_every_target_has_every_operator(kernels: list[dict[str, Any]]) -> None:
     for target in TARGETS:
         operators = {kernel["label"].split()[0] for kernel in kernels if kernel["target"] == target}
-        assert operators == {"attention", "fma", "gemm", "stream", "weight_only_gemm"}
+        assert operators == {
+            "attention",
+            "fma",
+            "gemm",
+            "paged_attention",
+            "stream",
+            "tree_attention",
+            "weight_only_gemm",
+        }
     for kernel in kernels:
         assert kernel["registers"] > 0
         assert kernel["code_bytes"] > 0
@@ -165,11 +177,15 @@ def test_prepare_compiles_for_cuda_without_a_gpu() -> None:
     prepared = {(case["operator"], case["implementation"]) for case in json.loads(done.stdout)}
     assert prepared == {
         ("attention", "triton"),
+        ("attention", "triton_split_kv"),
+        ("attention", "triton_unified_max"),
         ("fma", "triton_matrix"),
         ("fma", "triton_vector"),
         ("gemm", "triton"),
         ("gemm", "triton_tf32"),
+        ("paged_attention", "triton"),
         ("stream", "triton"),
+        ("tree_attention", "triton"),
         ("weight_only_gemm", "triton"),
     }
 

@@ -52,7 +52,8 @@ class OwnMaker:
     """Makes a side in this process; the kernels are loaded.
 
     Args:
-        request: operator, problem, threads, cache, cache_bytes, seed.
+        request: operator, problem, threads, cache, cache_bytes, seed; config where it is not the default,
+            memory_limit_bytes where there is one.
         implementation: name of the implementation.
         session: where it runs.
     """
@@ -85,6 +86,8 @@ class OwnMaker:
             cache_bytes=self._request["cache_bytes"],
             # The same for both sides: equal values, so that nothing but the kernel differs.
             seed=self._request["seed"] + arrangement,
+            config=self._request.get("config", {}),
+            memory_limit_bytes=self._request.get("memory_limit_bytes"),
         )
         if self._prepare_s is None:
             self._prepare_s = prepare_s

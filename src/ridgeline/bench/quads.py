@@ -82,6 +82,8 @@ class QuadSettings:
     confidence: float
     seed: int
     leg_s: float = LEG_S
+    whole_budget: bool = False
+    """Measure until the budget is spent, however clear the verdict is: for a figure, not a decision."""
 
 
 @dataclass
@@ -126,7 +128,7 @@ def measure_quads(
     arranging_s = clock() - began
     spent_arranging, arrangements = 0.0, 1
     began = clock()
-    counts = (_launches_per_leg(sides[0], settings.leg_s), _launches_per_leg(sides[1], settings.leg_s))
+    counts = (launches_per_leg(sides[0], settings.leg_s), launches_per_leg(sides[1], settings.leg_s))
     pilot = clock()
     for _ in range(PILOT_QUADS):
         _quad(sides, counts, lots.random() < 0.5)
@@ -174,7 +176,9 @@ def _decided(found: Quads, settings: QuadSettings) -> bool:
     values = log_ratios([found.a_s[i] for i in used], [found.b_s[i] for i in used])
     interval = sequential_interval(values, found.looks, settings.confidence)
     last = len(used) == found.looks[-1]
-    return last or verdict(interval.log_low, interval.log_high, settings.margin) != "unclear"
+    if last or settings.whole_budget:
+        return last
+    return verdict(interval.log_low, interval.log_high, settings.margin) != "unclear"
 
 
 def _quad(
@@ -192,7 +196,7 @@ def _quad(
     return (legs[0][0], legs[0][1]), (legs[1][0], legs[1][1])
 
 
-def _launches_per_leg(side: Side, leg_s: float) -> int:
+def launches_per_leg(side: Side, leg_s: float) -> int:
     """Launches that take about ``leg_s``, from the fastest of a few tries after the side is warm."""
     count = 1
     while True:
