@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ridgeline.analytical.operators import Collective
-from ridgeline.analytical.problem import Problem
+from ridgeline.analytical.problem import NO_STRUCTURE, Problem, Structure
 from ridgeline.analytical.quantities import digest
 from ridgeline.analytical.work import Work
 from ridgeline.bench.devices.unit import Unit, UnitError
@@ -63,10 +63,12 @@ class Case:
             32,
         )
 
-    @property
-    def work(self) -> Work:
-        """What the implementation has to do: the problem's work, in the arithmetic that the implementation states."""
-        work = self.problem.expected_work()
+    def work(self, structure: Structure = NO_STRUCTURE) -> Work:
+        """What the implementation has to do: the problem's work, in the arithmetic that the implementation states.
+
+        The forecast until the structure is known, then what was realised.
+        """
+        work = self.problem.known_work(structure)
         return work.in_tfloat32() if self.implementation.tf32 else work
 
     @property

@@ -173,7 +173,7 @@ def probes_for(case: Case, device: Device, roof_records: Sequence[Measurement]) 
     threads = case.protocol.threads
     measured = device.select(("measured",), threads)
     level = device.level_for(case.problem.footprint_bytes(), case.protocol.cache, threads)
-    limits = bound(case.work, measured, level.name)
+    limits = bound(case.work(), measured, level.name)
     if limits is None:
         return []
     probes = []

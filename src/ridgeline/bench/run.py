@@ -14,6 +14,7 @@ import psutil
 from ridgeline.analytical.ceilings import PHYSICAL
 from ridgeline.analytical.clock_correction import raised_to_clock
 from ridgeline.analytical.device import Device
+from ridgeline.analytical.problem import Structure
 from ridgeline.analytical.roofline import IMPOSSIBLE_MARGIN, bound
 from ridgeline.analytical.statistics import summarise
 from ridgeline.bench.devices.unit import Unit, UnitLostError
@@ -210,7 +211,8 @@ class _Runner:
         clocks = [clock for block in fields["conditions"] if (clock := block["clock_mhz"])]
         if clocks:
             possible = raised_to_clock(possible, max(clocks))
-        physical = bound(case.work, possible, level.name)
+        structure = Structure(fields.get("structure_figures", {}), fields.get("structure_digest", ""))
+        physical = bound(case.work(structure), possible, level.name)
         summary = summarise(_used(fields))
         longest_s = summary.high if summary.high is not None else max(max(block) for block in _used(fields))
         if physical is None or longest_s >= physical.seconds / IMPOSSIBLE_MARGIN:

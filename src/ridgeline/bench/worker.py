@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ridgeline.bench.channels import die_with_parent, take_channels
 
 if TYPE_CHECKING:
-    from ridgeline.analytical.problem import Problem
+    from ridgeline.analytical.problem import Problem, Structure
     from ridgeline.bench.devices.unit import Session
     from ridgeline.bench.energy.meter import EnergyMeter, Work
     from ridgeline.workloads.suite import Settings
@@ -156,7 +156,7 @@ class _Runner:
         energy = meter.measure(
             launch,
             timing.summary.median,
-            work=_per_launch(problem),
+            work=_per_launch(problem, launches.structure),
             budget_s=settings.energy_budget_s,
             synchronize=session.synchronize,
         )
@@ -172,6 +172,8 @@ class _Runner:
         return {
             **timing.to_fields(),
             "working_set_bytes": problem.footprint_bytes(),
+            "structure_figures": dict(launches.structure.figures),
+            "structure_digest": launches.structure.digest,
             "roofs_beside": [{"limit": limit, "values_per_s": values} for limit, values in beside.items()],
             "energy": energy.model_dump(mode="json"),
             "energy_reason": energy.reason,
@@ -237,10 +239,10 @@ class _Runner:
         return list(self._probes[key].rates())
 
 
-def _per_launch(problem: Problem) -> Work:
+def _per_launch(problem: Problem, structure: Structure) -> Work:
     from ridgeline.bench.energy.meter import Work
 
-    work = problem.expected_work()
+    work = problem.known_work(structure)
     return Work(float(work.flop) or None, float(work.bytes) or None)
 
 

@@ -4,7 +4,7 @@ What is where (formulas in docs/operators.md):
 
 - products: ``gemm``, ``weight_only_gemm``, ``lut_gemm``, ``integer_gemm``, ``sparse_gemm``, ``gather_mlp``, ``mlp``
 - attention: ``attention``, ``paged_attention``, ``mla``, ``quantised_attention``, ``sparse_attention``,
-  ``attention_selector``, ``tree_attention``
+  ``block_sparse_attention``, ``token_gather``, ``attention_selector``, ``tree_attention``
 - around them: ``norm``, ``activation``, ``rope``, ``softmax``, ``elementwise``, ``embedding``, ``top_k``, ``moe``
 - sequences and images: ``scan``, ``recurrent_cell``, ``long_conv``, ``convolution``
 - linear algebra: ``positive_definite``
@@ -42,6 +42,14 @@ from ridgeline.analytical.operators.attention_selector import (
     hierarchical_centroid_selector_work,
     label_channel_selector_work,
     line_selector_work,
+)
+from ridgeline.analytical.operators.block_sparse_attention import (
+    BlockSparseAttention,
+    strided_blocks,
+    strided_columns,
+    strided_kv_bytes,
+    strided_kv_tokens,
+    strided_shifts,
 )
 from ridgeline.analytical.operators.collective import Collective, all_gather_work, reduce_scatter_work, send_work
 from ridgeline.analytical.operators.convolution import (
@@ -106,11 +114,7 @@ from ridgeline.analytical.operators.scan import (
     selective_scan_work,
 )
 from ridgeline.analytical.operators.softmax import softmax_work
-from ridgeline.analytical.operators.sparse_attention import (
-    BlockSparseAttention,
-    sparse_attention_work,
-    strided_blocks,
-)
+from ridgeline.analytical.operators.sparse_attention import sparse_attention_work
 from ridgeline.analytical.operators.sparse_gemm import (
     SparseGemm,
     block_sparse_gemm_work,
@@ -241,6 +245,10 @@ __all__ = [
     "split_kv_combine_work",
     "stream_work",
     "strided_blocks",
+    "strided_columns",
+    "strided_kv_bytes",
+    "strided_kv_tokens",
+    "strided_shifts",
     "structured_sparse_gemm_work",
     "ternary_gemm_work",
     "top_k_work",
