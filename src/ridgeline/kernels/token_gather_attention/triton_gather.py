@@ -18,6 +18,7 @@ import triton.language as tl
 from ridgeline.analytical.operators import TokenGatherAttention
 from ridgeline.kernels.compiled import Compilation
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
+from ridgeline.kernels.token_gather_attention.pieces import PIECE
 
 LOG2_E = math.log2(math.e)
 MOST_ROWS = 4096
@@ -142,7 +143,7 @@ def reduce_kernel(
 
 
 CONFIGS: tuple[dict[str, int], ...] = (
-    {"piece": 256, "block_kv": 32, "num_warps": 4, "num_stages": 2},
+    {"piece": PIECE, "block_kv": 32, "num_warps": 4, "num_stages": 2},
     {"piece": 512, "block_kv": 32, "num_warps": 4, "num_stages": 3},
     {"piece": 128, "block_kv": 16, "num_warps": 2, "num_stages": 3},
 )
