@@ -17,7 +17,7 @@ from ridgeline.bench.devices.unit import Session
 from ridgeline.bench.environment import package_versions
 from ridgeline.bench.launches import RotatingLaunches, make_launches
 from ridgeline.bench.quads import OwnSide, Side
-from ridgeline.bench.sources import source_hash
+from ridgeline.results.sources import source_hash
 from ridgeline.kernels.registry import get_implementation, get_operator
 
 PADDING_BYTES = 1 << 20
