@@ -50,14 +50,15 @@ def neurons(p: Any, random: Random) -> dict[str, float]:
 
 def score_blocks(p: Any, random: Random) -> dict[str, float]:
     """Masks written out, element by element."""
-    blocks, heads = p.length // p.block, (p.batch, p.q_heads)
-    kept = random.random((*heads, blocks, blocks)) < p.density
-    kept |= np.eye(blocks, dtype=bool)
+    blocks, heads = -(-p.length // p.block), (p.batch, p.q_heads)
+    past = p.past // p.block
+    kept = random.random((*heads, blocks - past, blocks)) < p.density
+    kept |= np.eye(blocks, dtype=bool)[past:]
     if p.causal:
-        kept &= np.tri(blocks, dtype=bool)
-    pairs = kept.repeat(p.block, axis=2).repeat(p.block, axis=3)
+        kept &= np.tri(blocks, dtype=bool)[past:]
+    pairs = kept.repeat(p.block, axis=2).repeat(p.block, axis=3)[:, :, : p.queries, : p.length]
     if p.causal:
-        pairs &= np.tri(p.length, dtype=bool)
+        pairs &= np.tri(p.length, dtype=bool)[p.past :]
     keys = pairs.any(axis=2).reshape(p.batch, p.kv_heads, -1, p.length).any(axis=2)
     return {
         "kept_blocks": np.count_nonzero(kept),
@@ -109,6 +110,34 @@ STRUCTURED: dict[str, tuple[str, dict[str, Any], Callable[[Any, Random], dict[st
     "blocks": (
         "block_sparse_attention",
         {"batch": 2, "q_heads": 4, "kv_heads": 2, "length": 12, "head_dim": 4, "block": 2, "density": 0.3},
+        score_blocks,
+    ),
+    "blocks-chunk": (
+        "block_sparse_attention",
+        {
+            "batch": 1,
+            "q_heads": 4,
+            "kv_heads": 2,
+            "length": 17,
+            "head_dim": 4,
+            "block": 3,
+            "density": 0.2,
+            "q_length": 8,
+        },
+        score_blocks,
+    ),
+    "blocks-tail-two-sided": (
+        "block_sparse_attention",
+        {
+            "batch": 1,
+            "q_heads": 2,
+            "kv_heads": 1,
+            "length": 14,
+            "head_dim": 4,
+            "block": 4,
+            "density": 0.5,
+            "causal": False,
+        },
         score_blocks,
     ),
     "blocks-two-sided": (
@@ -234,7 +263,17 @@ PLAIN: dict[str, dict[str, Any]] = {
     "centroid_selector": {**SELECTOR, "centroids": 4, "kept": 0.3},
     "codebook_selector": {**SELECTOR, "codes": 7, "kept": 5, "sinks": 1, "window": 3},
     "top_k": {"rows": 2, "width": 9, "k": 3},
+    "line_selector": {
+        "batch": 1,
+        "q_heads": 4,
+        "kv_heads": 2,
+        "length": 300,
+        "head_dim": 8,
+        "columns": 40,
+        "diagonals": 110,
+    },
 }
+STRIDED = {"pattern": "strided", "density": None, "local": 2, "stride": 2}
 GOOD = {**PLAIN, **{operator: parameters for operator, parameters, _ in STRUCTURED.values()}}
 ELSEWHERE = {"gemm", "attention", "weight_only_gemm", "stream", "fma", "all_reduce", "all_to_all"}
 
@@ -285,7 +324,20 @@ def test_whole_and_broken_numbers_are_one_problem() -> None:
         ("sparse_gemm", {"block_columns": 5}, "block_columns"),
         ("gather_mlp", {"active": 1.1}, "active"),
         ("gather_mlp", {"selection": "oracle"}, "selection"),
-        ("block_sparse_attention", {"block": 5}, "block"),
+        ("block_sparse_attention", {"block": 0}, "block"),
+        ("block_sparse_attention", {"pattern": "diagonal"}, "pattern"),
+        ("block_sparse_attention", {"density": None}, "density"),
+        ("block_sparse_attention", {"stride": 2}, "stride"),
+        ("block_sparse_attention", {"pattern": "strided", "density": None, "local": 2}, "stride"),
+        ("block_sparse_attention", {"pattern": "strided", "local": 2, "stride": 2}, "density"),
+        ("block_sparse_attention", {**STRIDED, "dense_heads": 3}, "dense_heads"),
+        ("block_sparse_attention", {**STRIDED, "causal": False}, "causal"),
+        ("block_sparse_attention", {**STRIDED, "local": 0}, "local"),
+        ("block_sparse_attention", {"q_length": 5}, "q_length"),
+        ("block_sparse_attention", {"q_length": 14}, "q_length"),
+        ("line_selector", {"columns": 29}, "columns"),
+        ("line_selector", {"diagonals": 237}, "diagonals"),
+        ("line_selector", {"last_queries": 301}, "last_queries"),
         ("block_sparse_attention", {"kv_heads": 3, "q_heads": 4}, "kv_heads"),
         ("block_sparse_attention", {"density": float("inf")}, "density"),
         ("token_gather_attention", {"kept": 21}, "kept"),

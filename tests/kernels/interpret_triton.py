@@ -18,7 +18,9 @@ from ridgeline.analytical.operators import Fma, Stream, WeightOnlyGemm
 from ridgeline.analytical.problem import Problem
 from ridgeline.kernels.attention.operator import attention_case
 from ridgeline.kernels.paged_attention.operator import paged_case
+from ridgeline.kernels.block_sparse_attention.operator import block_sparse_case
 from ridgeline.kernels.registry import Context, get_implementation, get_operator, load
+from ridgeline.kernels.token_gather_attention.operator import gather_case
 from ridgeline.kernels.tree_attention.operator import tree_case
 
 Case = tuple[str, torch.Tensor, torch.Tensor, float]
@@ -173,6 +175,34 @@ def tree_attention() -> Iterator[Case]:
         yield against_reference("triton", problem, config)
 
 
+def block_sparse_attention() -> Iterator[Case]:
+    operator = get_operator("block_sparse_attention")
+    small, tile = {"block_m": 16, "block_n": 16}, {"block_m": 32, "block_n": 16}
+    shapes = (  # batch, q_heads, kv_heads, length, head_dim, block
+        ((1, 3, 1, 70, 24, 32), {}),
+        ((2, 2, 2, 64, 64, 16), {}),
+        ((1, 4, 2, 101, 40, 32), small),
+        ((1, 2, 1, 130, 16, 64), tile),
+    )
+    patterns: tuple[dict[str, Any], ...] = (
+        {"pattern": "random", "density": 0.3},
+        {"pattern": "strided", "local": 1, "stride": 2},
+        {"pattern": "lines", "columns": 37, "diagonals": 5},
+    )
+    cases = [(shape, pattern, config) for shape, config in shapes for pattern in patterns]
+    cases += [
+        ((1, 2, 1, 45, 16, 16), {"pattern": "random", "density": 0.4, "causal": False}, {}),
+        ((1, 2, 2, 90, 32, 32), {"pattern": "strided", "local": 1, "stride": 2, "q_length": 26, "dense_heads": 1}, {}),
+        ((1, 3, 1, 110, 32, 16), {"pattern": "lines", "columns": 20, "diagonals": 40, "q_length": 46}, {}),
+    ]
+    for i, (shape, pattern, config) in enumerate(cases):
+        problem = block_sparse_case(shape, ("float32", "float16")[i % 2], **pattern)
+        inputs = operator.make_inputs(problem, torch.Generator().manual_seed(9))
+        out = compute("block_sparse_attention", problem, {}, inputs, operator.make_output(problem), config)
+        reference = operator.reference(problem, {}, inputs, None)
+        yield f"{problem.label} {config}", out, reference, TOLERANCE[problem.precision]
+
+
 def weight_only_gemm() -> Iterator[Case]:
     # m, n, k, group
     shapes = ((1, 1, 1, 1), (3, 5, 7, 7), (1, 65, 66, 11), (17, 33, 128, 32), (2, 40, 256, 128), (5, 20, 130, 130))
@@ -232,11 +262,47 @@ def fma() -> Iterator[Case]:
         yield f"{problem.to_dict()}", out, reference, tolerance
 
 
+def token_gather_attention() -> Iterator[Case]:
+    piece = {"piece": 16, "block_kv": 16}
+    for problem, config in (
+        (gather_case((1, 1, 1, 1, 1, 16)), {}),
+        (gather_case((2, 4, 2, 65, 9, 64)), {}),
+        (gather_case((1, 6, 2, 90, 37, 24), 1.0), piece),
+        (gather_case((1, 5, 1, 70, 33, 40), 0.7, "float16"), {"piece": 32, "block_kv": 16}),
+        (gather_case((1, 1, 1, 400, 300, 16)), piece),  # more pieces than a step of the reduction takes
+        (gather_case((2, 3, 3, 40, 2, 24), 1.0), {}),  # some lists are empty
+        (gather_case((1, 3, 3, 600, 560, 16)), {}),
+    ):
+        yield against_reference("triton", problem, config)
+
+
+def token_selector() -> Iterator[Case]:
+    """Choices are whole numbers: nothing may differ."""
+    for operator in ("label_channel_selector", "centroid_selector"):
+        for problem in get_operator(operator).test_problems:
+            config = {"block_s": 32} if operator == "label_channel_selector" else {"block_s": 64, "block_c": 16}
+            yield against_reference("triton", problem, config, 0.0)
+    from ridgeline.kernels.token_selector.lists import lists_of_mask
+    from ridgeline.kernels.token_selector.triton_centroids import compact
+
+    for rows, length, share in ((1, 1, 1.0), (3, 130, 0.3), (2, 64, 0.0), (4, 200, 0.9)):
+        mask = (torch.rand(rows, length, generator=torch.Generator().manual_seed(3)) < share).to(torch.int8)
+        mask[0, 0] = 1  # a list at least, for an error to be relative to
+        expected = torch.cat(lists_of_mask(mask))
+        tokens = torch.full((rows * length,), -77, dtype=torch.int32)
+        starts = compact(mask, tokens, block=32)
+        found = torch.cat([starts, tokens[: int(starts[-1])]])
+        yield f"compact {rows} of {length}", found, expected.double(), 0.0
+
+
 GROUPS = {
     "gemm": gemm,
     "attention": attention,
     "paged_attention": paged_attention,
     "tree_attention": tree_attention,
+    "block_sparse_attention": block_sparse_attention,
+    "token_gather_attention": token_gather_attention,
+    "token_selector": token_selector,
     "weight_only_gemm": weight_only_gemm,
     "stream": stream,
     "fma": fma,

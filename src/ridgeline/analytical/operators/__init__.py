@@ -4,7 +4,7 @@ What is where (formulas in docs/operators.md):
 
 - products: ``gemm``, ``weight_only_gemm``, ``lut_gemm``, ``integer_gemm``, ``sparse_gemm``, ``gather_mlp``, ``mlp``
 - attention: ``attention``, ``paged_attention``, ``mla``, ``quantised_attention``, ``sparse_attention``,
-  ``block_sparse_attention``, ``token_gather``, ``attention_selector``, ``tree_attention``
+  ``block_sparse_attention``, ``token_gather``, ``attention_selector``, ``line_selector``, ``tree_attention``
 - around them: ``norm``, ``activation``, ``rope``, ``softmax``, ``elementwise``, ``embedding``, ``top_k``, ``moe``
 - sequences and images: ``scan``, ``recurrent_cell``, ``long_conv``, ``convolution``
 - linear algebra: ``positive_definite``
@@ -74,6 +74,7 @@ from ridgeline.analytical.operators.integer_gemm import (
     shift_gemm_work,
     ternary_gemm_work,
 )
+from ridgeline.analytical.operators.line_selector import LineSelector
 from ridgeline.analytical.operators.long_conv import (
     LONG_CONV_METHODS,
     LongConv,
@@ -159,6 +160,7 @@ __all__ = [
     "IntegerGemm",
     "KernelMatrix",
     "LabelChannelSelector",
+    "LineSelector",
     "LongConv",
     "LowRankGemm",
     "LutGemm",

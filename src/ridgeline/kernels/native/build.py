@@ -36,6 +36,7 @@ STATUS = {
     -2: "the system refused to start a thread",
     -3: "this CPU lacks the instructions of that path",
     -4: "bad argument",
+    -5: "the system refused memory",
 }
 """What the exported functions return (``Status`` in isa.h), apart from 0."""
 
