@@ -86,7 +86,7 @@ class Lab:
     def __init__(self, session: Session, threads: int, cache_bytes: float, seed: int) -> None:
         self.threads = threads
         self._session = session
-        self._cache_bytes = cache_bytes
+        self.cache_bytes = cache_bytes
         self._seed = seed
         self._draws = 0
         self.sources: set[Path] = set()
@@ -165,7 +165,7 @@ class Lab:
             self._session,
             threads=self.threads,
             cold=False,
-            cache_bytes=self._cache_bytes,
+            cache_bytes=self.cache_bytes,
             seed=self._next_seed(),
             config=side.config,
         )
@@ -264,7 +264,7 @@ class Lab:
                 "problem": side.problem.to_dict(),
                 "threads": self.threads,
                 "cache": "cold" if cold else "warm",
-                "cache_bytes": self._cache_bytes,
+                "cache_bytes": self.cache_bytes,
                 "seed": seed,
                 "config": side.config,
             }
