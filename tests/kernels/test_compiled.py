@@ -24,6 +24,10 @@ INSTRUCTIONS = {
     "attention combine": ("", "", "", ""),
     "paged_attention": ("HMMA.16816.F32.BF16", "HMMA.16816.F32.BF16", "HMMA.16816.F32.BF16", "v_mfma_f32_16x16x16_bf16"),
     "tree_attention": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_"),
+    # One query against rows at scattered addresses: there is no matrix to multiply by.
+    "token_gather_attention": ("", "", "", ""),
+    "label_channel_selector": ("", "", "", ""),
+    "centroid_selector": ("", "", "", ""),
     "fma matrix bfloat16": ("HMMA.16816.F32.BF16", "HGMMA.64x128x16.F32.BF16", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "fma matrix float8": (None, "QGMMA.64x128x32.F32.E4M3.E4M3", "UTCQMMA", None),
     "fma matrix int8": ("IMMA.16832.S8.S8", "IGMMA.64x128x32.S8.S8", "UTCIMMA", "v_mfma_i32_32x32x16_i8"),
@@ -71,10 +75,13 @@ def test_every_target_has_every_operator(kernels: list[dict[str, Any]]) -> None:
         operators = {kernel["label"].split()[0] for kernel in kernels if kernel["target"] == target}
         assert operators == {
             "attention",
+            "centroid_selector",
             "fma",
             "gemm",
+            "label_channel_selector",
             "paged_attention",
             "stream",
+            "token_gather_attention",
             "tree_attention",
             "weight_only_gemm",
         }
@@ -179,12 +186,15 @@ def test_prepare_compiles_for_cuda_without_a_gpu() -> None:
         ("attention", "triton"),
         ("attention", "triton_split_kv"),
         ("attention", "triton_unified_max"),
+        ("centroid_selector", "triton"),
         ("fma", "triton_matrix"),
         ("fma", "triton_vector"),
         ("gemm", "triton"),
         ("gemm", "triton_tf32"),
+        ("label_channel_selector", "triton"),
         ("paged_attention", "triton"),
         ("stream", "triton"),
+        ("token_gather_attention", "triton"),
         ("tree_attention", "triton"),
         ("weight_only_gemm", "triton"),
     }

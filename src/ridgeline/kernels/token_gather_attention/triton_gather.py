@@ -179,6 +179,15 @@ def prepare(problem: TokenGatherAttention, constants: Tensors, context: Context)
         for name, shape in (("sums", (most, d)), ("maxima", (most,)), ("totals", (most,)))
     }
 
+    if context.device == "cuda":  # compile here, so that the time is prepare's
+        kind, partials = getattr(torch, problem.precision), (torch.float32,) * 3
+        gather_kernel.warmup(
+            kind, kind, kind, torch.int32, torch.int32, *partials, rows, problem.kv_length, scale, GROUP=group,
+            BLOCK_KV=config["block_kv"], grid=(1,), **meta, **options,
+        )  # fmt: skip
+        reduce_kernel.warmup(
+            torch.int32, *partials, kind, rows, BLOCK_PIECES=BLOCK_PIECES, num_warps=4, grid=(1,), **meta
+        )
     def run(inputs: Tensors, out: torch.Tensor) -> None:
         tokens = inputs["tokens"]
         grid = (triton.cdiv(len(tokens), config["piece"]) + rows,)
