@@ -17,8 +17,8 @@ import torch
 from ridgeline.analytical.operators import Fma, Stream, WeightOnlyGemm
 from ridgeline.analytical.problem import Problem
 from ridgeline.kernels.attention.operator import attention_case
-from ridgeline.kernels.paged_attention.operator import paged_case
 from ridgeline.kernels.block_sparse_attention.operator import block_sparse_case
+from ridgeline.kernels.paged_attention.operator import paged_case
 from ridgeline.kernels.registry import Context, get_implementation, get_operator, load
 from ridgeline.kernels.token_gather_attention.operator import gather_case
 from ridgeline.kernels.tree_attention.operator import tree_case

@@ -210,9 +210,7 @@ def test_a_codebook_of_all_keys_is_exact_and_an_aware_one_is_better() -> None:
 
 def test_rotation_depends_on_the_difference_of_positions() -> None:
     q, k = normal(1, 8).double(), normal(1, 8, seed=1).double()
-    products = [
-        rotate(q, torch.tensor([p])) @ rotate(k, torch.tensor([p - 7])).T for p in (7, 100, 2048)
-    ]
+    products = [rotate(q, torch.tensor([p])) @ rotate(k, torch.tensor([p - 7])).T for p in (7, 100, 2048)]
     for other in products[1:]:
         torch.testing.assert_close(products[0], other)
     torch.testing.assert_close(rotate(q, torch.tensor([5])).norm(), q.norm())

@@ -106,7 +106,17 @@ def test_a_score_of_minus_infinity_has_no_weight() -> None:
         ({"v": lambda t: t[..., :-1]}, "v must be"),
         ({"k": lambda t: t.repeat(1, 3, 1, 1)}, "divides 4"),
     ],
-    ids=["token-too-large", "token-negative", "starts-fall", "starts-beyond", "int64", "half", "strided", "narrow", "heads"],
+    ids=[
+        "token-too-large",
+        "token-negative",
+        "starts-fall",
+        "starts-beyond",
+        "int64",
+        "half",
+        "strided",
+        "narrow",
+        "heads",
+    ],
 )
 def test_bad_lists_and_tensors_are_refused(
     change: dict[str, Callable[[torch.Tensor], torch.Tensor]], said: str
@@ -132,7 +142,9 @@ def test_shares_and_pieces_hold_every_token_once() -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize(("batch", "heads", "kv_heads", "n", "d"), [(1, 1, 1, 1, 1), (2, 6, 2, 133, 21), (1, 3, 3, 70, 40)])
+@pytest.mark.parametrize(
+    ("batch", "heads", "kv_heads", "n", "d"), [(1, 1, 1, 1, 1), (2, 6, 2, 133, 21), (1, 3, 3, 70, 40)]
+)
 def test_products(batch: int, heads: int, kv_heads: int, n: int, d: int, path: str) -> None:
     q, rows = normal(batch, heads, d), normal(batch, kv_heads, n, d, seed=1)
     out = torch.empty(batch, heads, n)

@@ -42,7 +42,9 @@ class TokenGatherAttention(Problem):
         if not 0.0 <= self.spread <= 1.0:
             raise ProblemError("spread", f"must be 0 to 1, not {self.spread:g}")
         if self.kept + self.widest > self.kv_length:
-            raise ProblemError("spread", f"lists of up to {self.kept + self.widest} of {self.kv_length} tokens cannot be")
+            raise ProblemError(
+                "spread", f"lists of up to {self.kept + self.widest} of {self.kv_length} tokens cannot be"
+            )
 
     @property
     def widest(self) -> int:

@@ -205,9 +205,7 @@ def _faster(lab: Lab, length: int, budget_s: float = 4.0) -> tuple[Ratio, float,
         def score(own: list[torch.Tensor] = own, by_code: torch.Tensor = by_code) -> None:
             token_products(own[0], own[3], by_code, lab.threads)
 
-        def choose(
-            by_code: torch.Tensor = by_code, lists: torch.Tensor = lists, codes: torch.Tensor = codes
-        ) -> None:
+        def choose(by_code: torch.Tensor = by_code, lists: torch.Tensor = lists, codes: torch.Tensor = codes) -> None:
             token_top_k(by_code, lists, lab.threads, codes=codes, sinks=SINKS, window=WINDOW)
 
         def decode(

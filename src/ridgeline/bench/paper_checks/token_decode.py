@@ -80,9 +80,7 @@ def worst_gather_error(lab: Lab, shapes: Iterable[tuple[int, int, float]]) -> tu
     from ridgeline.kernels.registry import implementations
 
     problems = [
-        TokenGatherAttention(
-            batch=1, q_heads=8, kv_heads=8, kv_length=length, kept=kept, head_dim=128, spread=spread
-        )
+        TokenGatherAttention(batch=1, q_heads=8, kv_heads=8, kv_length=length, kept=kept, head_dim=128, spread=spread)
         for length, kept, spread in shapes
     ]
     small = [
@@ -108,9 +106,7 @@ def strongest_dense(lab: Lab, heads: int, kv_heads: int, length: int, head_dim: 
     """The fastest dense decode among the registered implementations, but those that have to be compiled first."""
     from ridgeline.kernels.registry import implementations
 
-    problem = Attention(
-        batch=1, q_heads=heads, kv_heads=kv_heads, q_length=1, kv_length=length, head_dim=head_dim
-    )
+    problem = Attention(batch=1, q_heads=heads, kv_heads=kv_heads, q_length=1, kv_length=length, head_dim=head_dim)
     sides = []
     for found in implementations("attention"):
         if found.name not in ("torch_compile", "torch_flex") and lab.torch_device in found.devices:
@@ -128,7 +124,9 @@ def against_dense(
     return lab.ratio(dense_side, lab.function(steps, label), cold=True, budget_s=budget_s)
 
 
-def share(lab: Lab, whole: list[Callable[[], object]], part: list[Callable[[], object]], budget_s: float = 2.0) -> float:
+def share(
+    lab: Lab, whole: list[Callable[[], object]], part: list[Callable[[], object]], budget_s: float = 2.0
+) -> float:
     """Time of a part of a step over that of the step."""
     ratio = lab.ratio(lab.function(whole, "step"), lab.function(part, "part"), cold=True, budget_s=budget_s)
     return 1.0 / ratio.value

@@ -203,7 +203,7 @@ struct Level {
     float threshold;         // log2 of the least score; -inf keeps every cluster
 };
 
-struct Mask {
+struct Masking {
     const SelectLoops* loops;
     Level coarse;                // clusters 0: none
     const int32_t* parent;       // [rows / group, fine clusters]: the coarse cluster of each; null without a hierarchy
@@ -225,7 +225,7 @@ bool above(float logit, float scale, float maximum, float total, float threshold
 }
 
 void mask_work(const void* context, int thread, int threads) {
-    const Mask& m = *static_cast<const Mask*>(context);
+    const Masking& m = *static_cast<const Masking*>(context);
     static thread_local std::vector<uint8_t> passed, kept, counted;
     static thread_local std::vector<float> logits;
     for (int64_t row = m.rows * thread / threads; row < m.rows * (thread + 1) / threads; ++row) {
@@ -364,7 +364,7 @@ extern "C" int32_t token_top_k(const float* scores, const int16_t* codes, int32_
     return bad.load(std::memory_order_relaxed) ? BAD_ARGUMENT : OK;
 }
 
-// mask[row, token] = 1 where the score of the token's cluster is above the threshold. Shapes and levels as in Mask; a
+// mask[row, token] = 1 where the score of the token's cluster is above the threshold. Shapes and levels as in Masking; a
 // null `parent` says that there is one level, whose logits are given.
 extern "C" int32_t token_mask(const float* coarse_logits, const int32_t* coarse_sizes, int64_t coarse,
                               float coarse_threshold, const int32_t* parent, const float* q, const float* centroids,
@@ -377,7 +377,7 @@ extern "C" int32_t token_mask(const float* coarse_logits, const int32_t* coarse_
         return BAD_ARGUMENT;
     }
     std::atomic<bool> bad{false};
-    const Mask call = {loops,
+    const Masking call = {loops,
                        {coarse_logits, coarse_sizes, coarse, coarse_threshold},
                        parent, q, centroids,
                        {logits, sizes, clusters, threshold},

@@ -115,7 +115,7 @@ def reduce_kernel(
 ):
     """The pieces of one list, ``BLOCK_PIECES`` at a time; a list without tokens gives zeros."""
     row = tl.program_id(0)
-    every, begins, ends, pieces, up_to = piece_counts(starts_ptr, rows, PIECE, BLOCK_ROWS)
+    every, _begins, _ends, pieces, up_to = piece_counts(starts_ptr, rows, PIECE, BLOCK_ROWS)
     last = tl.sum(tl.where(every == row, up_to, 0), axis=0)
     first = last - tl.sum(tl.where(every == row, pieces, 0), axis=0)
     d = tl.arange(0, BLOCK_D)
@@ -188,6 +188,7 @@ def prepare(problem: TokenGatherAttention, constants: Tensors, context: Context)
         reduce_kernel.warmup(
             torch.int32, *partials, kind, rows, BLOCK_PIECES=BLOCK_PIECES, num_warps=4, grid=(1,), **meta
         )
+
     def run(inputs: Tensors, out: torch.Tensor) -> None:
         tokens = inputs["tokens"]
         grid = (triton.cdiv(len(tokens), config["piece"]) + rows,)

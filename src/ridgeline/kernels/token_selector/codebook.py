@@ -25,7 +25,9 @@ class Codebook:
         """Codes, int16 [B, H_kv, S], of keys ``k`` [B, H_kv, S, d]: argmin over words c of |(k - c) L|."""
         b, heads = k.shape[:2]
         codes = [
-            torch.stack([nearest(k[i, h].float() @ self.factor[h], self.words[h] @ self.factor[h]) for h in range(heads)])
+            torch.stack(
+                [nearest(k[i, h].float() @ self.factor[h], self.words[h] @ self.factor[h]) for h in range(heads)]
+            )
             for i in range(b)
         ]
         return torch.stack(codes).to(torch.int16)

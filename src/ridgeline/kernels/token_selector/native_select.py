@@ -45,9 +45,7 @@ def prepare_centroids(problem: CentroidSelector, constants: Tensors, context: Co
 
     def run(inputs: Tensors, out: torch.Tensor) -> None:
         token_products(inputs["q"], inputs["centroids"], logits, context.threads)
-        token_mask(
-            logits, inputs["sizes"], inputs["assignment"], threshold, problem.head_dim, out, context.threads
-        )
+        token_mask(logits, inputs["sizes"], inputs["assignment"], threshold, problem.head_dim, out, context.threads)
 
     return run
 
@@ -61,8 +59,6 @@ def prepare_codes(problem: CodebookSelector, constants: Tensors, context: Contex
 
     def run(inputs: Tensors, out: torch.Tensor) -> None:
         token_products(inputs["q"], words, by_code, context.threads)
-        token_top_k(
-            by_code, out, context.threads, codes=inputs["codes"], sinks=problem.sinks, window=problem.window
-        )
+        token_top_k(by_code, out, context.threads, codes=inputs["codes"], sinks=problem.sinks, window=problem.window)
 
     return run

@@ -134,13 +134,12 @@ def prepare(problem: CentroidSelector, constants: Tensors, context: Context) -> 
 
     if context.device == "cuda":  # compile here, so that the time is prepare's
         kind = torch.float32
-        centroid_scores_kernel.warmup(
-            kind, kind, torch.int32, kind, kind, c, scale, GROUP=group, grid=(rows,), **tile
-        )
+        centroid_scores_kernel.warmup(kind, kind, torch.int32, kind, kind, c, scale, GROUP=group, grid=(rows,), **tile)
         centroid_mask_kernel.warmup(
             kind, kind, torch.int32, torch.int8, s, c, log2_threshold, GROUP=group, BLOCK_S=config["block_s"],
             grid=(rows, blocks),
         )  # fmt: skip
+
     def run(inputs: Tensors, out: torch.Tensor) -> None:
         centroid_scores_kernel[(rows,)](
             inputs["q"], inputs["centroids"], inputs["sizes"], logits, denominators, c, scale, GROUP=group, **tile

@@ -81,6 +81,7 @@ def prepare(problem: LabelChannelSelector, constants: Tensors, context: Context)
             torch.float32, torch.int32, scale.dtype, getattr(torch, problem.label_precision), torch.float32, s, kv_heads,
             grid=grid, **meta, **options,
         )  # fmt: skip
+
     def run(inputs: Tensors, out: torch.Tensor) -> None:
         label_scores_kernel[grid](
             inputs["q"], channels, scale, inputs["labels"], scores, s, kv_heads, **meta, **options
