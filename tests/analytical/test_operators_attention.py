@@ -163,10 +163,10 @@ B, H, KV, S, D = 2, 4, 2, 6, 3
 """Sequences, query heads, KV heads, tokens, head dimension."""
 
 
-def tally_top_k(tally: Tally, row: tuple[int, ...], width: int, listed: int) -> None:
+def tally_top_k(tally: Tally, row: tuple[int, ...], width: int, listed: int, choice: str = "int32") -> None:
     tally.vector("float32", width - 1)
     for c in range(listed):
-        tally.write("index", "int32", *row, c)
+        tally.write("index", choice, *row, c)
 
 
 @pytest.mark.parametrize("scaled", [False, True])
@@ -395,7 +395,7 @@ def test_top_k_by_brute_force() -> None:
     for r in range(3):
         for i in range(S):
             tally.read("activations", "float32", r, i)
-        tally_top_k(tally, (r,), S, 2)
+        tally_top_k(tally, (r,), S, 2, "int64")
         for c in range(2):
             tally.write("activations", "float32", r, c)
     assert_same(top_k_work(3, S, 2, "float32"), tally)
