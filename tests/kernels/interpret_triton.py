@@ -17,8 +17,8 @@ import torch
 from ridgeline.analytical.operators import Fma, Stream, WeightOnlyGemm
 from ridgeline.analytical.problem import Problem
 from ridgeline.kernels.attention.operator import attention_case
-from ridgeline.kernels.block_sparse_attention.operator import block_sparse_case
 from ridgeline.kernels.paged_attention.operator import paged_case
+from ridgeline.kernels.block_sparse_attention.operator import block_sparse_case
 from ridgeline.kernels.registry import Context, get_implementation, get_operator, load
 from ridgeline.kernels.token_gather_attention.operator import gather_case
 from ridgeline.kernels.tree_attention.operator import tree_case
@@ -176,31 +176,23 @@ def tree_attention() -> Iterator[Case]:
 
 
 def block_sparse_attention() -> Iterator[Case]:
-    operator = get_operator("block_sparse_attention")
-    small, tile = {"block_m": 16, "block_n": 16}, {"block_m": 32, "block_n": 16}
-    shapes = (  # batch, q_heads, kv_heads, length, head_dim, block
-        ((1, 3, 1, 70, 24, 32), {}),
-        ((2, 2, 2, 64, 64, 16), {}),
-        ((1, 4, 2, 101, 40, 32), small),
-        ((1, 2, 1, 130, 16, 64), tile),
+    # batch, q_heads, kv_heads, length, head_dim, block; pattern; config
+    lines, strided = {"pattern": "lines"}, {"pattern": "strided"}
+    problems: tuple[tuple[tuple[int, int, int, int, int, int], dict[str, Any], dict[str, int]], ...] = (
+        ((1, 3, 1, 70, 24, 32), {"density": 0.3}, {}),
+        ((2, 2, 2, 64, 16, 16), {"density": 0.3}, {}),
+        ((1, 2, 1, 45, 16, 16), {"density": 0.4, "causal": False}, {}),
+        ((1, 4, 2, 101, 40, 32), {**strided, "local": 1, "stride": 2}, SMALL_TILE),
+        ((1, 2, 1, 130, 16, 64), {**strided, "local": 1, "stride": 2}, {"block_m": 32, "block_n": 16}),
+        ((1, 2, 2, 90, 32, 32), {**strided, "local": 1, "stride": 2, "q_length": 26, "dense_heads": 1}, {}),
+        ((1, 3, 1, 70, 24, 32), {**lines, "columns": 37, "diagonals": 5}, {}),
+        ((2, 2, 2, 64, 16, 16), {**lines, "columns": 40, "diagonals": 2}, {}),
+        ((1, 2, 1, 130, 16, 64), {**lines, "columns": 37, "diagonals": 103}, {"block_m": 32, "block_n": 16}),
+        ((1, 3, 1, 110, 32, 16), {**lines, "columns": 20, "diagonals": 40, "q_length": 46}, {}),
     )
-    patterns: tuple[dict[str, Any], ...] = (
-        {"pattern": "random", "density": 0.3},
-        {"pattern": "strided", "local": 1, "stride": 2},
-        {"pattern": "lines", "columns": 37, "diagonals": 5},
-    )
-    cases = [(shape, pattern, config) for shape, config in shapes for pattern in patterns]
-    cases += [
-        ((1, 2, 1, 45, 16, 16), {"pattern": "random", "density": 0.4, "causal": False}, {}),
-        ((1, 2, 2, 90, 32, 32), {"pattern": "strided", "local": 1, "stride": 2, "q_length": 26, "dense_heads": 1}, {}),
-        ((1, 3, 1, 110, 32, 16), {"pattern": "lines", "columns": 20, "diagonals": 40, "q_length": 46}, {}),
-    ]
-    for i, (shape, pattern, config) in enumerate(cases):
+    for i, (shape, pattern, config) in enumerate(problems):
         problem = block_sparse_case(shape, ("float32", "float16")[i % 2], **pattern)
-        inputs = operator.make_inputs(problem, torch.Generator().manual_seed(9))
-        out = compute("block_sparse_attention", problem, {}, inputs, operator.make_output(problem), config)
-        reference = operator.reference(problem, {}, inputs, None)
-        yield f"{problem.label} {config}", out, reference, TOLERANCE[problem.precision]
+        yield against_reference("triton", problem, config)
 
 
 def weight_only_gemm() -> Iterator[Case]:
@@ -298,9 +290,9 @@ def token_selector() -> Iterator[Case]:
 GROUPS = {
     "gemm": gemm,
     "attention": attention,
+    "block_sparse_attention": block_sparse_attention,
     "paged_attention": paged_attention,
     "tree_attention": tree_attention,
-    "block_sparse_attention": block_sparse_attention,
     "token_gather_attention": token_gather_attention,
     "token_selector": token_selector,
     "weight_only_gemm": weight_only_gemm,

@@ -17,7 +17,7 @@ GROUPS = {
     "attention": 50,
     "paged_attention": 14,
     "tree_attention": 6,
-    "block_sparse_attention": 15,
+    "block_sparse_attention": 10,
     "token_gather_attention": 7,
     "token_selector": 18,
     "weight_only_gemm": 15,

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from ridgeline.analytical.operators import BlockSparseAttention
-from ridgeline.kernels.attention.triton_flash import LOG2_E, finish_softmax, online_softmax
+from ridgeline.kernels.attention.transforms import LOG2_E, divided, online_softmax
 from ridgeline.kernels.compiled import Compilation
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
 
@@ -131,7 +131,7 @@ def block_sparse_kernel(
                 q, k_head, v_head, keys, there, last_key, accumulator, maximum, total, scale,
                 D, BLOCK_D, True, INPUT_PRECISION,
             )  # fmt: skip
-    result = finish_softmax(accumulator, total)
+    result = divided(accumulator, total)
     tl.store(out_ptr + q_offset, result.to(out_ptr.dtype.element_ty), mask=in_tile)
 
 

@@ -99,6 +99,7 @@ bool good_tables(const AttentionCall& call) {
         const int64_t keys = keys_of(call, i);
         if (keys < 0 || keys > call.kv_length || keys < call.tree_nodes) return false;
         if (!call.block_table) continue;
+        if ((keys + call.page - 1) / call.page > call.table_width) return false;
         for (int64_t j = 0; j < (keys + call.page - 1) / call.page; ++j) {
             const int64_t page = call.block_table[i * call.table_width + j];
             if (page < 0 || page >= call.pages) return false;
