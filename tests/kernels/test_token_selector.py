@@ -175,8 +175,10 @@ def test_a_hierarchy_with_a_threshold_of_zero_is_one_level() -> None:
     scored = shut > -math.inf
     assert scored.any()
     assert not scored.all()
-    # What was passed over weighs little, so the scores of the others hardly change.
-    assert float((shut[scored] - flat[scored]).abs().max()) < 0.2
+    # A coarse cluster weighs no more than its fine ones (Jensen), so scores rise, and by little: little was passed over.
+    rise = shut[scored] - flat[scored]
+    assert float(rise.min()) > -1e-4
+    assert float(rise.mean()) < 0.2
 
 
 # Codebooks

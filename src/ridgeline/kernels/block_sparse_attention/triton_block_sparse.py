@@ -15,7 +15,8 @@ import triton
 import triton.language as tl
 
 from ridgeline.analytical.operators import BlockSparseAttention
-from ridgeline.kernels.attention.transforms import LOG2_E, divided, online_softmax
+from ridgeline.kernels.attention.launch import LOG2_E
+from ridgeline.kernels.attention.transforms import divided, online_softmax
 from ridgeline.kernels.compiled import Compilation
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
 
