@@ -2,16 +2,18 @@
 
 namespace ridgeline::RL_PATH {
 
-// Tokens whose scores are computed before their values are added. While the keys of a tile are read the values of the
-// tile are fetched, and while the values are read the keys of the next: rows of 4 d bytes at addresses that no
-// prefetcher foresees.
+// Tokens whose scores are computed before their values are added.
 constexpr int64_t TILE = 32;
+// Rows that are fetched before they are read, and the cache lines of each: rows of 4 d bytes lie at addresses that no
+// prefetcher foresees, but it follows within a row once it has seen two lines. On Zen 3 with d = 128 this takes half the
+// time of fetching 32 rows ahead in whole, which fills the queue of misses with lines that are not needed next.
+constexpr int64_t AHEAD = 4, LINES = 2;
 
 RL_INLINE void fetch_row(const float* rows, int64_t row, int64_t d) {
     // The token was not checked yet: an address is computed without reading there.
     const uintptr_t start = reinterpret_cast<uintptr_t>(rows) + static_cast<uintptr_t>(row * d) * sizeof(float);
-    for (int64_t byte = 0; byte < d * 4; byte += 64) {
-        __builtin_prefetch(reinterpret_cast<const void*>(start + static_cast<uintptr_t>(byte)));
+    for (int64_t line = 0; line < LINES; ++line) {
+        __builtin_prefetch(reinterpret_cast<const void*>(start + static_cast<uintptr_t>(64 * line)));
     }
 }
 
@@ -49,7 +51,7 @@ static bool attend(const Gather& g, int64_t row, int64_t begin, int64_t end, Par
     float maximum = -__builtin_inff(), total = 0.0f;
     alignas(64) float weights[TILE];
     const float *key_rows[TILE], *value_rows[TILE];
-    for (int64_t i = begin; i < end && i < begin + TILE; ++i) fetch_row(keys, g.tokens[i], d);
+    for (int64_t i = begin; i < end && i < begin + AHEAD; ++i) fetch_row(keys, g.tokens[i], d);
     for (int64_t at = begin; at < end; at += TILE) {
         const int64_t count = end - at < TILE ? end - at : TILE;
         const int32_t* tokens = g.tokens + at;
@@ -60,13 +62,23 @@ static bool attend(const Gather& g, int64_t row, int64_t begin, int64_t end, Par
             key_rows[j] = keys + tokens[j] * d;
             value_rows[j] = values + tokens[j] * d;
         }
+        // What is read AHEAD rows on: keys of this tile, then its values, then the next tile's keys.
+        const auto fetch = [&](int64_t row) __attribute__((always_inline)) {
+            if (row < count) {
+                fetch_row(keys, tokens[row], d);
+            } else if (row < 2 * count) {
+                fetch_row(values, tokens[row - count], d);
+            } else if (at + row - count < end) {
+                fetch_row(keys, tokens[row - count], d);
+            }
+        };
         int64_t j = 0;
         for (; j + 4 <= count; j += 4) {
-            for (int64_t n = 0; n < 4; ++n) fetch_row(values, tokens[j + n], d);
+            for (int64_t n = 0; n < 4; ++n) fetch(j + n + AHEAD);
             dots<4>(q, key_rows + j, d, weights + j);
         }
         for (; j < count; ++j) {
-            fetch_row(values, tokens[j], d);
+            fetch(j + AHEAD);
             dots<1>(q, key_rows + j, d, weights + j);
         }
         // Beyond the list: a score of -inf, a weight of 0.
@@ -95,10 +107,13 @@ static bool attend(const Gather& g, int64_t row, int64_t begin, int64_t end, Par
         total += sum_of(sum);
         j = 0;
         for (; j + 4 <= count; j += 4) {
-            for (int64_t n = at + TILE + j; n < at + TILE + j + 4 && n < end; ++n) fetch_row(keys, g.tokens[n], d);
+            for (int64_t n = 0; n < 4; ++n) fetch(count + j + n + AHEAD);
             add_rows<4>(sums, weights + j, value_rows + j, d);
         }
-        for (; j < count; ++j) add_rows<1>(sums, weights + j, value_rows + j, d);
+        for (; j < count; ++j) {
+            fetch(count + j + AHEAD);
+            add_rows<1>(sums, weights + j, value_rows + j, d);
+        }
     }
     part.maximum = maximum;
     part.total = total;
