@@ -218,10 +218,15 @@ struct Masking {
     std::atomic<bool>* bad;
 };
 
-// The score exceeds the threshold, in logarithms: a score that is too small for a float32 is still above 0.
-bool above(float logit, float scale, float maximum, float total, float threshold) {
-    if (threshold == -std::numeric_limits<float>::infinity()) return true;
-    return scale * logit - maximum - std::log2(total) > threshold;
+// Marks the clusters whose score is above the threshold. In logarithms, so that a score too small for a float32 is still
+// above 0; a threshold of 0 keeps every cluster, whatever its score.
+void mark(const Level& level, const float* logits, float scale, float maximum, float total, uint8_t* marks) {
+    if (level.threshold == -std::numeric_limits<float>::infinity()) {
+        std::fill_n(marks, level.clusters, uint8_t{1});
+        return;
+    }
+    const float least = (maximum + std::log2(total) + level.threshold) / scale;
+    for (int64_t c = 0; c < level.clusters; ++c) marks[c] = logits[c] > least;
 }
 
 void mask_work(const void* context, int thread, int threads) {
@@ -240,10 +245,8 @@ void mask_work(const void* context, int thread, int threads) {
             m.loops->denominator(coarse, coarse_sizes, nullptr, m.coarse.clusters, m.scale, &maximum, &total);
             passed.resize(static_cast<size_t>(m.coarse.clusters));
             counted.resize(static_cast<size_t>(m.coarse.clusters));
-            for (int64_t c = 0; c < m.coarse.clusters; ++c) {
-                passed[c] = above(coarse[c], m.scale, maximum, total, m.coarse.threshold);
-                counted[c] = !passed[c];
-            }
+            mark(m.coarse, coarse, m.scale, maximum, total, passed.data());
+            for (int64_t c = 0; c < m.coarse.clusters; ++c) counted[c] = !passed[c];
             logits.resize(static_cast<size_t>(clusters));
             int64_t scored = 0;
             for (int64_t c = 0; c < clusters; ++c) {
@@ -263,12 +266,13 @@ void mask_work(const void* context, int thread, int threads) {
             total = 0.0f;
             m.loops->denominator(coarse, coarse_sizes, counted.data(), m.coarse.clusters, m.scale, &maximum, &total);
             m.loops->denominator(fine, sizes, kept.data(), clusters, m.scale, &maximum, &total);
-            for (int64_t c = 0; c < clusters; ++c) {
-                kept[c] = kept[c] && above(fine[c], m.scale, maximum, total, m.fine.threshold);
-            }
+            // Of a cluster that was not scored there is no logit.
+            counted.resize(static_cast<size_t>(clusters));
+            mark(m.fine, fine, m.scale, maximum, total, counted.data());
+            for (int64_t c = 0; c < clusters; ++c) kept[c] &= counted[c];
         } else {
             m.loops->denominator(fine, sizes, nullptr, clusters, m.scale, &maximum, &total);
-            for (int64_t c = 0; c < clusters; ++c) kept[c] = above(fine[c], m.scale, maximum, total, m.fine.threshold);
+            mark(m.fine, fine, m.scale, maximum, total, kept.data());
         }
         const int32_t* assignment = m.assignment + g * m.n;
         bool good = true;
