@@ -17,9 +17,9 @@ import torch
 from ridgeline.analytical.operators import Fma, Stream, WeightOnlyGemm
 from ridgeline.analytical.problem import Problem
 from ridgeline.kernels.attention.operator import attention_case
-from ridgeline.kernels.paged_attention.operator import paged_case
 from ridgeline.kernels.block_sparse_attention.operator import block_sparse_case
-from ridgeline.kernels.registry import Context, get_implementation, get_operator, load
+from ridgeline.kernels.paged_attention.operator import paged_case
+from ridgeline.kernels.registry import Context, Unsupported, get_implementation, get_operator, load
 from ridgeline.kernels.token_gather_attention.operator import gather_case
 from ridgeline.kernels.tree_attention.operator import tree_case
 
@@ -59,10 +59,19 @@ def gemm() -> Iterator[Case]:
         constants, inputs = operator.make_constants(problem, generator), operator.make_inputs(problem, generator)
         reference = operator.reference(problem, constants, inputs, None)
         tolerance = operator.tolerance(problem).relative
-        for name, config in (("triton", {}), ("triton", small_tile), ("triton_tf32", {})):
+        for name, config in (
+            ("triton", {}),
+            ("triton", small_tile),
+            ("triton_tf32", {}),
+            ("triton_flat", {}),
+            ("triton_gemv", {}),
+        ):
             if get_implementation("gemm", name).unsupported_reason(problem, "cuda"):
                 continue
-            out = compute("gemm", problem, constants, inputs, operator.make_output(problem), config, name)
+            try:
+                out = compute("gemm", problem, constants, inputs, operator.make_output(problem), config, name)
+            except Unsupported:
+                continue  # more rows than the flat ones take
             yield f"{name} {problem.label} {config}", out, reference, tolerance
 
 

@@ -74,7 +74,9 @@ class RotatingLaunches:
         self._slot_bytes = slot_bytes
         self._cache_bytes = cache_bytes
         # Written, so that dirty lines of the buffers are pushed out too.
-        self._evict = session.place({"evict": torch.ones(int(EVICT_FACTOR * cache_bytes) // 4)})["evict"] if cold else None
+        self._evict = (
+            session.place({"evict": torch.ones(int(EVICT_FACTOR * cache_bytes) // 4)})["evict"] if cold else None
+        )
         self._next = 0
         self._cycle = itertools.cycle(slots)
         self._watched = slots[0]
