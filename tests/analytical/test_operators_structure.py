@@ -69,11 +69,11 @@ def score_blocks(p: Any, random: Random) -> dict[str, float]:
 
 
 def tokens(p: Any, random: Random) -> dict[str, float]:
-    groups = (p.batch, p.kv_heads, p.q_heads // p.kv_heads)
-    chosen = random.permuted(np.broadcast_to(np.arange(p.kv_length), (*groups, p.kv_length)), axis=-1)[..., : p.kept]
-    kept = np.zeros((*groups, p.kv_length), dtype=bool)
-    np.put_along_axis(kept, chosen, True, axis=-1)
-    return {"kept_keys": np.count_nonzero(kept.any(axis=2))}
+    groups, width = (p.batch, p.kv_heads, p.q_heads // p.kv_heads), round(p.kept * p.spread)
+    lengths = random.integers(p.kept - width, p.kept + width + 1, size=groups)
+    places = random.permuted(np.broadcast_to(np.arange(p.kv_length), (*groups, p.kv_length)), axis=-1)
+    kept = places < lengths[..., None]
+    return {"kept_keys": np.count_nonzero(kept.any(axis=2)), "kept_pairs": np.count_nonzero(kept)}
 
 
 def lengths(p: Any, random: Random) -> dict[str, float]:
@@ -170,6 +170,11 @@ STRUCTURED: dict[str, tuple[str, dict[str, Any], Callable[[Any, Random], dict[st
         {"batch": 2, "q_heads": 4, "kv_heads": 2, "context": 3, "nodes": 9, "head_dim": 4},
         tree,
     ),
+    "tokens-ragged": (
+        "token_gather_attention",
+        {"batch": 2, "q_heads": 6, "kv_heads": 2, "kv_length": 20, "kept": 6, "head_dim": 4, "spread": 0.5},
+        tokens,
+    ),
     "tokens": (
         "token_gather_attention",
         {"batch": 2, "q_heads": 6, "kv_heads": 2, "kv_length": 20, "kept": 5, "head_dim": 4},
@@ -250,6 +255,7 @@ def test_extremes_of_density_are_dense_and_empty() -> None:
 
 # Problems without structure, and what is wrong with one
 
+SELECTOR = {"batch": 2, "q_heads": 4, "kv_heads": 2, "kv_length": 21, "head_dim": 8}
 PLAIN: dict[str, dict[str, Any]] = {
     "conv2d": {
         "batch": 1,
@@ -279,6 +285,9 @@ PLAIN: dict[str, dict[str, Any]] = {
         "head_dim": 8,
     },
     "mla": {"batch": 1, "heads": 2, "q_length": 3, "kv_length": 5},
+    "label_channel_selector": {**SELECTOR, "channels": 3, "kept": 5},
+    "centroid_selector": {**SELECTOR, "centroids": 4, "kept": 0.3},
+    "codebook_selector": {**SELECTOR, "codes": 7, "kept": 5, "sinks": 1, "window": 3},
     "top_k": {"rows": 2, "width": 9, "k": 3},
     "line_selector": {
         "batch": 1,
@@ -359,6 +368,16 @@ def test_whole_and_broken_numbers_are_one_problem() -> None:
         ("block_sparse_attention", {"density": float("inf")}, "density"),
         ("token_gather_attention", {"kept": 21}, "kept"),
         ("token_gather_attention", {"kv_heads": 4}, "kv_heads"),
+        ("token_gather_attention", {"spread": -0.1}, "spread"),
+        ("token_gather_attention", {"kept": 15, "spread": 0.5}, "spread"),
+        ("label_channel_selector", {"channels": 9}, "channels"),
+        ("label_channel_selector", {"kept": 22}, "kept"),
+        ("label_channel_selector", {"kv_heads": 3}, "kv_heads"),
+        ("label_channel_selector", {"label_precision": "int5"}, "label_precision"),
+        ("centroid_selector", {"centroids": 22}, "centroids"),
+        ("centroid_selector", {"kept": 1.0}, "kept"),
+        ("codebook_selector", {"codes": 40000}, "codes"),
+        ("codebook_selector", {"kept": 18}, "kept"),
         ("paged_attention", {"kv_precision": "int5"}, "kv_precision"),
         ("paged_attention", {"kv_heads": 3}, "kv_heads"),
         ("tree_attention", {"kv_heads": 3}, "kv_heads"),

@@ -20,6 +20,7 @@ from ridgeline.kernels.attention.operator import attention_case
 from ridgeline.kernels.block_sparse_attention.operator import block_sparse_case
 from ridgeline.kernels.paged_attention.operator import paged_case
 from ridgeline.kernels.registry import Context, Unsupported, get_implementation, get_operator, load
+from ridgeline.kernels.token_gather_attention.operator import gather_case
 from ridgeline.kernels.tree_attention.operator import tree_case
 
 Case = tuple[str, torch.Tensor, torch.Tensor, float]
@@ -268,12 +269,47 @@ def fma() -> Iterator[Case]:
         yield f"{problem.to_dict()}", out, reference, tolerance
 
 
+def token_gather_attention() -> Iterator[Case]:
+    piece = {"piece": 16, "block_kv": 16}
+    for problem, config in (
+        (gather_case((1, 1, 1, 1, 1, 16)), {}),
+        (gather_case((2, 4, 2, 65, 9, 64)), {}),
+        (gather_case((1, 6, 2, 90, 37, 24), 1.0), piece),
+        (gather_case((1, 5, 1, 70, 33, 40), 0.7, "float16"), {"piece": 32, "block_kv": 16}),
+        (gather_case((1, 1, 1, 400, 300, 16)), piece),  # more pieces than a step of the reduction takes
+        (gather_case((2, 3, 3, 40, 2, 24), 1.0), {}),  # some lists are empty
+        (gather_case((1, 3, 3, 600, 560, 16)), {}),
+    ):
+        yield against_reference("triton", problem, config)
+
+
+def token_selector() -> Iterator[Case]:
+    """Choices are whole numbers: nothing may differ."""
+    for operator in ("label_channel_selector", "centroid_selector"):
+        for problem in get_operator(operator).test_problems:
+            config = {"block_s": 32} if operator == "label_channel_selector" else {"block_s": 64, "block_c": 16}
+            yield against_reference("triton", problem, config, 0.0)
+    from ridgeline.kernels.token_selector.lists import lists_of_mask
+    from ridgeline.kernels.token_selector.triton_centroids import compact
+
+    for rows, length, share in ((1, 1, 1.0), (3, 130, 0.3), (2, 64, 0.0), (4, 200, 0.9)):
+        mask = (torch.rand(rows, length, generator=torch.Generator().manual_seed(3)) < share).to(torch.int8)
+        mask[0, 0] = 1  # a list at least, for an error to be relative to
+        expected = torch.cat(lists_of_mask(mask))
+        tokens = torch.full((rows * length,), -77, dtype=torch.int32)
+        starts = compact(mask, tokens, block=32)
+        found = torch.cat([starts, tokens[: int(starts[-1])]])
+        yield f"compact {rows} of {length}", found, expected.double(), 0.0
+
+
 GROUPS = {
     "gemm": gemm,
     "attention": attention,
     "block_sparse_attention": block_sparse_attention,
     "paged_attention": paged_attention,
     "tree_attention": tree_attention,
+    "token_gather_attention": token_gather_attention,
+    "token_selector": token_selector,
     "weight_only_gemm": weight_only_gemm,
     "stream": stream,
     "fma": fma,

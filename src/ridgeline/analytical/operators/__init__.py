@@ -4,7 +4,7 @@ What is where (formulas in docs/operators.md):
 
 - products: ``gemm``, ``weight_only_gemm``, ``lut_gemm``, ``integer_gemm``, ``sparse_gemm``, ``gather_mlp``, ``mlp``
 - attention: ``attention``, ``paged_attention``, ``mla``, ``quantised_attention``, ``sparse_attention``,
-  ``block_sparse_attention``, ``attention_selector``, ``line_selector``, ``tree_attention``
+  ``block_sparse_attention``, ``token_gather``, ``attention_selector``, ``line_selector``, ``tree_attention``
 - around them: ``norm``, ``activation``, ``rope``, ``softmax``, ``elementwise``, ``embedding``, ``top_k``, ``moe``
 - sequences and images: ``scan``, ``recurrent_cell``, ``long_conv``, ``convolution``
 - linear algebra: ``positive_definite``
@@ -34,9 +34,13 @@ from ridgeline.analytical.operators.attention import (
     pages,
 )
 from ridgeline.analytical.operators.attention_selector import (
+    CentroidSelector,
+    CodebookSelector,
+    LabelChannelSelector,
     accumulated_score_selector_work,
     centroid_selector_work,
     codebook_selector_work,
+    hierarchical_centroid_selector_work,
     label_channel_selector_work,
     line_selector_work,
 )
@@ -112,7 +116,7 @@ from ridgeline.analytical.operators.scan import (
     selective_scan_work,
 )
 from ridgeline.analytical.operators.softmax import softmax_work
-from ridgeline.analytical.operators.sparse_attention import TokenGatherAttention, sparse_attention_work
+from ridgeline.analytical.operators.sparse_attention import sparse_attention_work
 from ridgeline.analytical.operators.sparse_gemm import (
     SparseGemm,
     block_sparse_gemm_work,
@@ -120,6 +124,7 @@ from ridgeline.analytical.operators.sparse_gemm import (
     structured_sparse_gemm_work,
 )
 from ridgeline.analytical.operators.stream import STREAM_ARRAYS, Stream, stream_work
+from ridgeline.analytical.operators.token_gather import TokenGatherAttention
 from ridgeline.analytical.operators.top_k import TopK, sampling_work, speculative_verify_work, top_k_work
 from ridgeline.analytical.operators.tree_attention import (
     TreeAttention,
@@ -142,7 +147,9 @@ __all__ = [
     "Attention",
     "BlockSparseAttention",
     "Cell",
+    "CentroidSelector",
     "Cholesky",
+    "CodebookSelector",
     "Collective",
     "Conv2d",
     "EmbeddingBag",
@@ -153,6 +160,7 @@ __all__ = [
     "Gemm",
     "IntegerGemm",
     "KernelMatrix",
+    "LabelChannelSelector",
     "LineSelector",
     "LongConv",
     "LowRankGemm",
@@ -205,6 +213,7 @@ __all__ = [
     "gather_mlp_work",
     "gemm_work",
     "gram_kernel_work",
+    "hierarchical_centroid_selector_work",
     "int8_gemm_work",
     "kernel_matrix_work",
     "label_channel_selector_work",

@@ -6,11 +6,8 @@ on what was kept: pairs decide the operations, different keys the bytes. Both ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from ridgeline.analytical.operators.moe import distinct_experts
-from ridgeline.analytical.problem import NO_STRUCTURE, Problem, ProblemError, Structure, problem
 from ridgeline.analytical.quantities import bytes_of
 from ridgeline.analytical.work import SPECIAL, Work, fma_key
 
@@ -49,50 +46,3 @@ def sparse_attention_work(
         },
         written_bytes={"activations": bytes_of(1.0 * queries * value_dim, precision)},
     )
-
-
-@problem("token_gather_attention")
-@dataclass(frozen=True, kw_only=True)
-class TokenGatherAttention(Problem):
-    """Decode: each query head attends to ``kept`` of ``kv_length`` tokens, drawn evenly with ``seed``.
-
-    Heads of a group may choose different tokens of their KV head: the structure's figure is ``kept_keys``, the different
-    ones over all sequences and KV heads.
-    """
-
-    batch: int
-    q_heads: int
-    kv_heads: int
-    kv_length: int
-    kept: int
-    head_dim: int
-    precision: str = "float32"
-    seed: int = 1
-
-    def check(self) -> None:
-        if self.q_heads % self.kv_heads:
-            raise ProblemError("kv_heads", f"must divide q_heads: {self.q_heads} query heads, {self.kv_heads} KV heads")
-        if self.kept > self.kv_length:
-            raise ProblemError("kept", f"{self.kept} of {self.kv_length} tokens cannot be")
-
-    def work(self, structure: Structure = NO_STRUCTURE) -> Work:
-        return self._work(structure.figure("kept_keys"))
-
-    def expected_work(self) -> Work:
-        group = self.q_heads // self.kv_heads
-        return self._work(self.batch * self.kv_heads * float(distinct_experts(self.kv_length, self.kept, group)))
-
-    def footprint_bytes(self) -> float:
-        """All keys and values lie in memory."""
-        return float(self._work(float(self.batch * self.kv_heads * self.kv_length)).bytes)
-
-    def _work(self, kept_keys: float) -> Work:
-        queries = float(self.batch * self.q_heads)
-        return sparse_attention_work(
-            queries, queries * self.kept, kept_keys, queries * self.kept, self.head_dim, self.precision
-        )
-
-    @property
-    def label(self) -> str:
-        heads = f"H{self.q_heads}" + (f"/{self.kv_heads}" if self.kv_heads != self.q_heads else "")
-        return f"B{self.batch} {heads} {self.kept} of S{self.kv_length} d{self.head_dim} {self.precision}"
