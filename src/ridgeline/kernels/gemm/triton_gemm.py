@@ -111,7 +111,7 @@ def configurations(problem: Gemm) -> Sequence[Mapping[str, int]]:
 
 def compilation(problem: Gemm, config: Mapping[str, Any]) -> Compilation:
     """One tile of the space, as it would be compiled."""
-    return _compilation(problem.precision, config)
+    return tile_compilation(problem.precision, config)
 
 
 def meta(precision: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,12 +175,12 @@ def compilations() -> tuple[Compilation, ...]:
     )
     hopper = (("bfloat16", HOPPER["half"]), ("int8", HOPPER["int8"]))
     return (
-        *(compilation(precision, config) for precision, config in cases),
-        *(compilation(precision, config, targets=("sm_90",)) for precision, config in hopper),
+        *(tile_compilation(precision, config) for precision, config in cases),
+        *(tile_compilation(precision, config, targets=("sm_90",)) for precision, config in hopper),
     )
 
 
-def compilation(
+def tile_compilation(
     precision: str, config: Mapping[str, Any], *, name: str = "", targets: tuple[str, ...] = ()
 ) -> Compilation:
     """One tile of the kernel; ``name`` stands before the precision in its label."""
