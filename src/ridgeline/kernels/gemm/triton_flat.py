@@ -153,7 +153,7 @@ def compilations() -> tuple[Compilation, ...]:
     )
     gemv = (("bfloat16", 1, 4096), ("bfloat16", 4, 28672), ("float32", 2, 28672))
     return (
-        *(triton_gemm.compilation(precision, config, name="flat ") for precision, config in flat),
+        *(triton_gemm.tile_compilation(precision, config, name="flat ") for precision, config in flat),
         *(_gemv_compilation(*case) for case in gemv),
     )
 
