@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from ridgeline.bench.compare_command import Options, compare_once, parse_problem, parse_target
+from ridgeline.analytical.operators import make_problem, parameters_from_text
+from ridgeline.bench.compare_command import Options, compare_once, parse_target
 from ridgeline.bench.devices.choose import choose_unit
 from ridgeline.bench.devices.unit import Unit
 from ridgeline.bench.supervisor import Supervisor
@@ -57,7 +58,7 @@ class Arena:
     def compare(self, contest: Contest, a: str, b: str, seconds: float, margin: float) -> Comparison:
         """One comparison of two implementations of the contest's operator."""
         options = Options("warm", self._threads, seconds, margin, 0.99)
-        problem = parse_problem(contest.operator, contest.problem)
+        problem = make_problem(contest.operator, parameters_from_text(contest.problem))
         sides = [parse_target(f"{contest.operator}/{name}") for name in (a, b)]
         return compare_once(
             self._supervisor, sides[0], sides[1], problem, options, self._unit, (None, None), "bench", (FOLDER,)

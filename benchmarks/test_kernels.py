@@ -6,6 +6,7 @@ import pytest
 from conftest import Bench
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from ridgeline.analytical.problem import Structure
 from ridgeline.bench.checks import IncorrectError
 from ridgeline.bench.launches import make_launches
 from ridgeline.bench.plan import Case
@@ -58,11 +59,11 @@ def test_case(benchmark: BenchmarkFixture, case: Case, bench: Bench) -> None:
         "blocks": timing.summary.n_blocks,
         "blocks_left_out": len(timing.left_out),
         "error_relative": checker.error_relative,
-        **_against_the_roof(case, bench, timing.summary.median),
+        **_against_the_roof(case, bench, launches.structure, timing.summary.median),
     }
 
 
-def _against_the_roof(case: Case, bench: Bench, median_s: float) -> dict[str, object]:
+def _against_the_roof(case: Case, bench: Bench, structure: Structure, median_s: float) -> dict[str, object]:
     """Share of the newest stored roof, or why there is none."""
     from ridgeline.analytical.roofline import bound
 
@@ -71,7 +72,7 @@ def _against_the_roof(case: Case, bench: Bench, median_s: float) -> dict[str, ob
         return {**none, "roof_reason": "no roofs of this unit in the store: ridgeline roofs"}
     threads = case.protocol.threads
     level = bench.roofs.level_for(case.problem.footprint_bytes(), case.protocol.cache, threads)
-    limit = bound(case.problem.expected_work(), bench.roofs.select(("measured",), threads), level.name)
+    limit = bound(case.work(structure), bench.roofs.select(("measured",), threads), level.name)
     if limit is None:
         return {**none, "roof_reason": "no measured ceiling applies to this work"}
     return {"roof_fraction": limit.seconds / median_s, "bound": limit.bound_by}

@@ -15,6 +15,7 @@ from ridgeline.analytical.operators import (
     centroid_selector_work,
     codebook_selector_work,
     continual_attention_work,
+    hierarchical_centroid_selector_work,
     label_channel_selector_work,
     line_selector_work,
     paged_attention_work,
@@ -162,21 +163,25 @@ B, H, KV, S, D = 2, 4, 2, 6, 3
 """Sequences, query heads, KV heads, tokens, head dimension."""
 
 
-def tally_top_k(tally: Tally, row: tuple[int, ...], width: int, kept: int) -> None:
+def tally_top_k(tally: Tally, row: tuple[int, ...], width: int, listed: int, choice: str = "int32") -> None:
     tally.vector("float32", width - 1)
-    for c in range(kept):
-        tally.write("index", "int64", *row, c)
+    for c in range(listed):
+        tally.write("index", choice, *row, c)
 
 
-def test_label_channels_by_brute_force() -> None:
+@pytest.mark.parametrize("scaled", [False, True])
+def test_label_channels_by_brute_force(scaled: bool) -> None:
     tally = Tally()
     for b, h in grid(B, H):
+        for r in range(2) if scaled else ():
+            tally.vector("float32", 1)
+            tally.read("scales", "float32", h // 2, r)
         for s, r in grid(S, 2):
             tally.matrix("float16")
             tally.read("activations", "float16", b, h, r)
             tally.read("kv", "int8", b, h // 2, s, r)
         tally_top_k(tally, (b, h), S, 3)
-    assert_same(label_channel_selector_work(B, H, KV, S, 2, 3, "float16", "int8"), tally)
+    assert_same(label_channel_selector_work(B, H, KV, S, 2, 3, "float16", "int8", scaled=scaled), tally)
 
 
 def test_centroids_by_brute_force() -> None:
@@ -198,7 +203,40 @@ def test_centroids_by_brute_force() -> None:
     assert_same(centroid_selector_work(B, H, KV, S, clusters, D, "float16"), tally)
 
 
-def test_codebook_by_brute_force() -> None:
+def test_hierarchical_centroids_by_brute_force() -> None:
+    """Each head lets coarse cluster h mod coarse pass; fine cluster c belongs to the coarse one c mod coarse."""
+    coarse, clusters = 2, 5
+    tally, passed, scored, read = Tally(), 0, 0, set()
+    for b, h in grid(B, H):
+        passed += 1
+        tally.vector("float32", 1)  # the coarse cluster that passed leaves the denominator
+        looked_at = [("coarse", c) for c in range(coarse)]
+        looked_at += [("fine", c) for c in range(clusters) if c % coarse == h % coarse]
+        scored += len(looked_at) - coarse
+        for number, (level, c) in enumerate(looked_at):
+            if level == "fine":
+                read.add((b, h // 2, c))
+            for i in range(D):
+                tally.matrix("float16")
+                tally.read("activations", "float16", b, h, i)
+                tally.read("kv", "float16", b, h // 2, level, c, i)
+            tally.special()
+            tally.vector("float32", 4 if number else 3)  # times size, to the sum, times reciprocal, above threshold?
+        tally.special(2)
+        for c in range(coarse):
+            tally.read("index", "int32", "coarse size", b, h // 2, c)
+        for c in range(clusters):
+            tally.read("index", "int32", "size", b, h // 2, c)
+            tally.read("index", "int32", "parent", b, h // 2, c)
+        for s in range(S):
+            tally.read("index", "int32", "cluster", b, h // 2, s)
+            tally.write("index", "bool", b, h, s)
+    work = hierarchical_centroid_selector_work(B, H, KV, S, coarse, clusters, passed, scored, len(read), D, "float16")
+    assert_same(work, tally)
+
+
+@pytest.mark.parametrize("always", [0, 2])
+def test_codebook_by_brute_force(always: int) -> None:
     codes = 5
     tally = Tally()
     for b, h in grid(B, H):
@@ -206,10 +244,10 @@ def test_codebook_by_brute_force() -> None:
             tally.matrix("float16")
             tally.read("activations", "float16", b, h, i)
             tally.read("kv", "float16", h // 2, c, i)
-        for s in range(S):
+        for s in range(S - always):
             tally.read("index", "int16", b, h // 2, s)
-        tally_top_k(tally, (b, h), S, 3)
-    assert_same(codebook_selector_work(B, H, KV, S, codes, D, 3, "float16"), tally)
+        tally_top_k(tally, (b, h), S - always, 3 + always)
+    assert_same(codebook_selector_work(B, H, KV, S, codes, D, 3, "float16", always=always), tally)
 
 
 def test_accumulated_scores_by_brute_force() -> None:
@@ -357,7 +395,7 @@ def test_top_k_by_brute_force() -> None:
     for r in range(3):
         for i in range(S):
             tally.read("activations", "float32", r, i)
-        tally_top_k(tally, (r,), S, 2)
+        tally_top_k(tally, (r,), S, 2, "int64")
         for c in range(2):
             tally.write("activations", "float32", r, c)
     assert_same(top_k_work(3, S, 2, "float32"), tally)

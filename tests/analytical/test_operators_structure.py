@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,14 +51,15 @@ def neurons(p: Any, random: Random) -> dict[str, float]:
 
 def score_blocks(p: Any, random: Random) -> dict[str, float]:
     """Masks written out, element by element."""
-    blocks, heads = p.length // p.block, (p.batch, p.q_heads)
-    kept = random.random((*heads, blocks, blocks)) < p.density
-    kept |= np.eye(blocks, dtype=bool)
+    blocks, heads = -(-p.length // p.block), (p.batch, p.q_heads)
+    past = p.past // p.block
+    kept = random.random((*heads, blocks - past, blocks)) < p.density
+    kept |= np.eye(blocks, dtype=bool)[past:]
     if p.causal:
-        kept &= np.tri(blocks, dtype=bool)
-    pairs = kept.repeat(p.block, axis=2).repeat(p.block, axis=3)
+        kept &= np.tri(blocks, dtype=bool)[past:]
+    pairs = kept.repeat(p.block, axis=2).repeat(p.block, axis=3)[:, :, : p.queries, : p.length]
     if p.causal:
-        pairs &= np.tri(p.length, dtype=bool)
+        pairs &= np.tri(p.length, dtype=bool)[p.past :]
     keys = pairs.any(axis=2).reshape(p.batch, p.kv_heads, -1, p.length).any(axis=2)
     return {
         "kept_blocks": np.count_nonzero(kept),
@@ -67,11 +69,11 @@ def score_blocks(p: Any, random: Random) -> dict[str, float]:
 
 
 def tokens(p: Any, random: Random) -> dict[str, float]:
-    groups = (p.batch, p.kv_heads, p.q_heads // p.kv_heads)
-    chosen = random.permuted(np.broadcast_to(np.arange(p.kv_length), (*groups, p.kv_length)), axis=-1)[..., : p.kept]
-    kept = np.zeros((*groups, p.kv_length), dtype=bool)
-    np.put_along_axis(kept, chosen, True, axis=-1)
-    return {"kept_keys": np.count_nonzero(kept.any(axis=2))}
+    groups, width = (p.batch, p.kv_heads, p.q_heads // p.kv_heads), round(p.kept * p.spread)
+    lengths = random.integers(p.kept - width, p.kept + width + 1, size=groups)
+    places = random.permuted(np.broadcast_to(np.arange(p.kv_length), (*groups, p.kv_length)), axis=-1)
+    kept = places < lengths[..., None]
+    return {"kept_keys": np.count_nonzero(kept.any(axis=2)), "kept_pairs": np.count_nonzero(kept)}
 
 
 def lengths(p: Any, random: Random) -> dict[str, float]:
@@ -111,6 +113,34 @@ STRUCTURED: dict[str, tuple[str, dict[str, Any], Callable[[Any, Random], dict[st
         {"batch": 2, "q_heads": 4, "kv_heads": 2, "length": 12, "head_dim": 4, "block": 2, "density": 0.3},
         score_blocks,
     ),
+    "blocks-chunk": (
+        "block_sparse_attention",
+        {
+            "batch": 1,
+            "q_heads": 4,
+            "kv_heads": 2,
+            "length": 17,
+            "head_dim": 4,
+            "block": 3,
+            "density": 0.2,
+            "q_length": 8,
+        },
+        score_blocks,
+    ),
+    "blocks-tail-two-sided": (
+        "block_sparse_attention",
+        {
+            "batch": 1,
+            "q_heads": 2,
+            "kv_heads": 1,
+            "length": 14,
+            "head_dim": 4,
+            "block": 4,
+            "density": 0.5,
+            "causal": False,
+        },
+        score_blocks,
+    ),
     "blocks-two-sided": (
         "block_sparse_attention",
         {
@@ -140,12 +170,42 @@ STRUCTURED: dict[str, tuple[str, dict[str, Any], Callable[[Any, Random], dict[st
         {"batch": 2, "q_heads": 4, "kv_heads": 2, "context": 3, "nodes": 9, "head_dim": 4},
         tree,
     ),
+    "tokens-ragged": (
+        "token_gather_attention",
+        {"batch": 2, "q_heads": 6, "kv_heads": 2, "kv_length": 20, "kept": 6, "head_dim": 4, "spread": 0.5},
+        tokens,
+    ),
     "tokens": (
         "token_gather_attention",
         {"batch": 2, "q_heads": 6, "kv_heads": 2, "kv_length": 20, "kept": 5, "head_dim": 4},
         tokens,
     ),
 }
+
+
+def test_lengths_and_trees_are_drawn_as_the_forecast_says() -> None:
+    paged = make_problem(*STRUCTURED["pages-queries"][:2])
+    drawn = [replace(paged, seed=seed).lengths() for seed in range(1, 500)]
+    assert {n for lengths in drawn for n in lengths.tolist()} == set(range(1, 14))
+    assert paged.lengths().tolist() == paged.lengths().tolist() == drawn[0].tolist()
+    found = paged.structure_of(np.array([13, 2, 5, 6]))
+    assert found.figures == {"keys": 26.0, "pages": 7.0, "pairs": (8 + 13) * 3.0 + 3.0 + 15.0 + 21.0}
+    tree_problem = make_problem(*STRUCTURED["tree"][:2])
+    pairs = []
+    for seed in range(1, 500):
+        sees = replace(tree_problem, seed=seed).ancestors()
+        assert sees.diagonal().all()
+        assert not np.triu(sees, 1).any()
+        assert sees[:, 0].all()
+        # What an ancestor sees, its descendant sees.
+        assert not (sees.astype(int) @ sees.astype(int) > 0)[~sees].any()
+        pairs.append(tree_problem.structure_of(sees).figure("ancestor_pairs"))
+    expected = sum(1.0 + sum(1.0 / j for j in range(1, i)) for i in range(1, 10))
+    assert np.mean(pairs) == pytest.approx(expected, rel=0.05)
+    assert (
+        tree_problem.structure_of(np.tri(3, dtype=bool)).digest
+        != tree_problem.structure_of(np.eye(3, dtype=bool)).digest
+    )
 
 
 @pytest.mark.parametrize("name", STRUCTURED)
@@ -195,6 +255,7 @@ def test_extremes_of_density_are_dense_and_empty() -> None:
 
 # Problems without structure, and what is wrong with one
 
+SELECTOR = {"batch": 2, "q_heads": 4, "kv_heads": 2, "kv_length": 21, "head_dim": 8}
 PLAIN: dict[str, dict[str, Any]] = {
     "conv2d": {
         "batch": 1,
@@ -224,8 +285,21 @@ PLAIN: dict[str, dict[str, Any]] = {
         "head_dim": 8,
     },
     "mla": {"batch": 1, "heads": 2, "q_length": 3, "kv_length": 5},
+    "label_channel_selector": {**SELECTOR, "channels": 3, "kept": 5},
+    "centroid_selector": {**SELECTOR, "centroids": 4, "kept": 0.3},
+    "codebook_selector": {**SELECTOR, "codes": 7, "kept": 5, "sinks": 1, "window": 3},
     "top_k": {"rows": 2, "width": 9, "k": 3},
+    "line_selector": {
+        "batch": 1,
+        "q_heads": 4,
+        "kv_heads": 2,
+        "length": 300,
+        "head_dim": 8,
+        "columns": 40,
+        "diagonals": 110,
+    },
 }
+STRIDED = {"pattern": "strided", "causal": True, "density": None, "local": 2, "stride": 2}
 GOOD = {**PLAIN, **{operator: parameters for operator, parameters, _ in STRUCTURED.values()}}
 ELSEWHERE = {"gemm", "attention", "weight_only_gemm", "stream", "fma", "all_reduce", "all_to_all"}
 
@@ -276,11 +350,34 @@ def test_whole_and_broken_numbers_are_one_problem() -> None:
         ("sparse_gemm", {"block_columns": 5}, "block_columns"),
         ("gather_mlp", {"active": 1.1}, "active"),
         ("gather_mlp", {"selection": "oracle"}, "selection"),
-        ("block_sparse_attention", {"block": 5}, "block"),
+        ("block_sparse_attention", {"block": 0}, "block"),
+        ("block_sparse_attention", {"pattern": "diagonal"}, "pattern"),
+        ("block_sparse_attention", {"density": None}, "density"),
+        ("block_sparse_attention", {"stride": 2}, "stride"),
+        ("block_sparse_attention", {"pattern": "strided", "density": None, "local": 2}, "stride"),
+        ("block_sparse_attention", {"pattern": "strided", "local": 2, "stride": 2}, "density"),
+        ("block_sparse_attention", {**STRIDED, "dense_heads": 3}, "dense_heads"),
+        ("block_sparse_attention", {**STRIDED, "causal": False}, "causal"),
+        ("block_sparse_attention", {**STRIDED, "local": 0}, "local"),
+        ("block_sparse_attention", {"q_length": 5}, "q_length"),
+        ("block_sparse_attention", {"q_length": 14}, "q_length"),
+        ("line_selector", {"columns": 29}, "columns"),
+        ("line_selector", {"diagonals": 237}, "diagonals"),
+        ("line_selector", {"last_queries": 301}, "last_queries"),
         ("block_sparse_attention", {"kv_heads": 3, "q_heads": 4}, "kv_heads"),
         ("block_sparse_attention", {"density": float("inf")}, "density"),
         ("token_gather_attention", {"kept": 21}, "kept"),
         ("token_gather_attention", {"kv_heads": 4}, "kv_heads"),
+        ("token_gather_attention", {"spread": -0.1}, "spread"),
+        ("token_gather_attention", {"kept": 15, "spread": 0.5}, "spread"),
+        ("label_channel_selector", {"channels": 9}, "channels"),
+        ("label_channel_selector", {"kept": 22}, "kept"),
+        ("label_channel_selector", {"kv_heads": 3}, "kv_heads"),
+        ("label_channel_selector", {"label_precision": "int5"}, "label_precision"),
+        ("centroid_selector", {"centroids": 22}, "centroids"),
+        ("centroid_selector", {"kept": 1.0}, "kept"),
+        ("codebook_selector", {"codes": 40000}, "codes"),
+        ("codebook_selector", {"kept": 18}, "kept"),
         ("paged_attention", {"kv_precision": "int5"}, "kv_precision"),
         ("paged_attention", {"kv_heads": 3}, "kv_heads"),
         ("tree_attention", {"kv_heads": 3}, "kv_heads"),

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from ridgeline.analytical.operators import Gemm
+from ridgeline.analytical.problem import NO_STRUCTURE, Structure
 from ridgeline.bench.devices.cpu_session import CpuSession
 from ridgeline.bench.launches import COLD_FACTOR, make_launches
 from ridgeline.kernels.gemm.operator import GemmOperator
-from ridgeline.kernels.registry import Context, Run, Tensors, get_implementation, load
+from ridgeline.kernels.registry import Context, RegistryError, Run, Tensors, get_implementation, load
 
 load()
 PROBLEM = Gemm(m=64, n=48, k=32, precision="float32")
@@ -74,3 +75,30 @@ def test_fixed_inputs_are_never_rolled() -> None:
     launches.check_all_ways("now")
     launches.check_all_ways("again")
     assert len(set(seen.values)) == 2  # one for each of the two slots
+
+
+class Realised(GemmOperator):
+    """A product whose structure is how many elements of A are positive."""
+
+    name = "gemm"
+    redrawn = False
+
+    def make_inputs(self, problem: Gemm, generator: torch.Generator) -> Tensors:
+        return super().make_inputs(problem, generator if self.redrawn else torch.Generator().manual_seed(1))
+
+    def structure(self, problem: Gemm, constants: Tensors, inputs: Tensors) -> Structure:
+        return Structure({"positive": float((inputs["a"] > 0).sum())}, "digest")
+
+
+def test_the_structure_is_that_of_the_inputs() -> None:
+    launches = launches_of(Realised(), Watching(), cold=True)
+    assert launches.structure.digest == "digest"
+    assert 0 < launches.structure.figure("positive") < PROBLEM.m * PROBLEM.k
+    assert launches_of(GemmOperator(), Watching(), cold=False).structure == NO_STRUCTURE
+
+
+def test_a_structure_that_differs_from_buffer_to_buffer_is_refused() -> None:
+    operator = Realised()
+    operator.redrawn = True
+    with pytest.raises(RegistryError, match="differ in structure: draw it with the problem's seed"):
+        launches_of(operator, Watching(), cold=False)

@@ -13,6 +13,7 @@ from ridgeline.bench.devices.cpu import Cpu, detect
 from ridgeline.bench.plan import Case
 from ridgeline.bench.roofs import (
     CHECK_S,
+    MEAN_SHARE,
     SETTINGS,
     ceilings_from,
     limit_of,
@@ -145,16 +146,17 @@ def test_bandwidth_ceilings_name_their_level_and_access(cpu: Cpu) -> None:
 
 @pytest.mark.parametrize("all_s", [SETTINGS.roofs_s, 30.0])
 def test_roofs_that_end_early_leave_their_time_to_the_others(all_s: float) -> None:
-    least_s = SETTINGS.budget_s * all_s / SETTINGS.roofs_s
-    assert roof_settings(all_s, 0.0, 100).budget_s == least_s
-    assert roof_settings(all_s, all_s / 2, 9).budget_s == pytest.approx(max(least_s, all_s / 18 - CHECK_S))
-    assert roof_settings(all_s, 3 * all_s, 3).budget_s == least_s, "no roof gets less"
-    # Half of them end after a third of what they have at least, the others take all they may: together they stay within
-    # the time for all.
+    budget_s = SETTINGS.budget_s * all_s / SETTINGS.roofs_s
+    assert roof_settings(all_s, all_s / 2, 100).extra_s == 0.0, "no more time than there is"
+    assert roof_settings(all_s, all_s / 2, 1).extra_s == pytest.approx(all_s / 2 - MEAN_SHARE * budget_s - CHECK_S)
+    # Half of them end after a third of their budget, the others take all they may: together they stay within the time.
     elapsed_s = 0.0
     count = round(all_s / 2)
+    extras = []
     for number in range(count):
-        budget_s = roof_settings(all_s, elapsed_s, count - number).budget_s
-        elapsed_s += CHECK_S + (least_s / 3 if number % 2 else budget_s)
-    assert elapsed_s <= all_s
-    assert budget_s > 2 * least_s
+        settings = roof_settings(all_s, elapsed_s, count - number)
+        assert settings.budget_s == pytest.approx(budget_s), "no roof gets less"
+        extras.append(settings.extra_s)
+        elapsed_s += CHECK_S + (budget_s / 3 if number % 2 else budget_s + settings.extra_s)
+    assert elapsed_s <= all_s + budget_s
+    assert max(extras) > budget_s / 2

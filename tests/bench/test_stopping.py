@@ -86,8 +86,15 @@ def test_a_narrow_interval_from_dependent_blocks_goes_on_until_the_budget() -> N
 
 
 def test_a_spent_budget_still_takes_two_blocks() -> None:
-    assert not BudgetSpent(1.0).met(progress(n=1))
-    assert BudgetSpent(1.0).met(progress(n=2))
+    assert not BudgetSpent(1.0).met(progress(n=1), 5.0)
+    assert BudgetSpent(1.0).met(progress(n=2), 5.0)
+
+
+def test_extra_time_is_for_what_will_end_within_it() -> None:
+    rule, near = StopWhenNarrow(0.05), progress(half=0.061, at_s=3.0)  # needs 1.5 s more
+    assert rule.decide(near, 3.0, 1.0).stop
+    assert not rule.decide(near, 3.0, 2.0).stop
+    assert rule.decide(progress(half=0.061, at_s=4.5), 3.0, 2.0).stop, "most of it is used up, and it needs 2 s"
 
 
 @given(st.floats(1e-4, 0.9), st.integers(6, 400), st.floats(1e-3, 0.5), st.floats(1e-2, 100.0))

@@ -114,6 +114,17 @@ def test_a_spent_budget_says_what_it_would_take() -> None:
     assert World(heavy(30e-3)).measure(target_relative=0.06, budget_s=1.0 + 10 * more).unstable_reason == ""
 
 
+def test_time_beyond_the_budget_is_taken_only_where_it_will_do() -> None:
+    short = World(heavy(30e-3)).measure(target_relative=0.06, budget_s=1.0)
+    more = int(short.unstable_reason.partition("needs about ")[2].split(" ")[0])
+    world = World(heavy(30e-3))
+    assert world.measure(target_relative=0.06, budget_s=1.0, extra_s=10.0 * more).unstable_reason == ""
+    assert world.now - 1000.0 > 1.0
+    world = World(heavy(30e-3))
+    assert world.measure(target_relative=0.06, budget_s=1.0, extra_s=0.2 * more).unstable_reason
+    assert world.now - 1000.0 < 1.2, "too little to be of use is not taken"
+
+
 def test_fewer_blocks_than_an_interval_takes_give_none() -> None:
     timing = World(normal(0.5, 0.01)).measure(target_relative=0.05, budget_s=1.6)
     assert len(timing.blocks) >= 2

@@ -17,8 +17,10 @@ import torch
 from ridgeline.analytical.operators import Fma, Stream, WeightOnlyGemm
 from ridgeline.analytical.problem import Problem
 from ridgeline.kernels.attention.operator import attention_case
+from ridgeline.kernels.block_sparse_attention.operator import block_sparse_case
 from ridgeline.kernels.paged_attention.operator import paged_case
-from ridgeline.kernels.registry import Context, get_implementation, get_operator, load
+from ridgeline.kernels.registry import Context, Unsupported, get_implementation, get_operator, load
+from ridgeline.kernels.token_gather_attention.operator import gather_case
 from ridgeline.kernels.tree_attention.operator import tree_case
 
 Case = tuple[str, torch.Tensor, torch.Tensor, float]
@@ -57,10 +59,19 @@ def gemm() -> Iterator[Case]:
         constants, inputs = operator.make_constants(problem, generator), operator.make_inputs(problem, generator)
         reference = operator.reference(problem, constants, inputs, None)
         tolerance = operator.tolerance(problem).relative
-        for name, config in (("triton", {}), ("triton", small_tile), ("triton_tf32", {})):
+        for name, config in (
+            ("triton", {}),
+            ("triton", small_tile),
+            ("triton_tf32", {}),
+            ("triton_flat", {}),
+            ("triton_gemv", {}),
+        ):
             if get_implementation("gemm", name).unsupported_reason(problem, "cuda"):
                 continue
-            out = compute("gemm", problem, constants, inputs, operator.make_output(problem), config, name)
+            try:
+                out = compute("gemm", problem, constants, inputs, operator.make_output(problem), config, name)
+            except Unsupported:
+                continue  # more rows than the flat ones take
             yield f"{name} {problem.label} {config}", out, reference, tolerance
 
 
@@ -84,7 +95,7 @@ def attention() -> Iterator[Case]:
         ((1, 1, 1, 1, 1, 16), False, "float32", None, {}),
         ((2, 3, 1, 1, 131, 64), True, "float16", None, {}),  # decode: a group of 3 folded into one tile
         ((1, 20, 1, 1, 70, 40), False, "float16", None, {}),  # a group that is wider than the smallest tile
-        ((2, 4, 2, 33, 65, 40), True, "float32", None, {}),
+        ((1, 4, 2, 33, 65, 40), True, "float32", None, {}),
         ((1, 6, 2, 37, 13, 24), True, "float32", None, {}),  # more queries than keys: 24 of them see nothing
         ((1, 2, 2, 70, 70, 64), True, "float16", None, {"block_m": 32, "block_n": 16}),
         ((1, 5, 1, 7, 45, 80), False, "float16", None, {}),
@@ -96,8 +107,9 @@ def attention() -> Iterator[Case]:
         ((1, 2, 1, 40, 21, 16), False, "float32", 5, SMALL_TILE),  # both sides; 15 queries see nothing
         ((1, 3, 1, 1, 90, 16), False, "float32", 40, SMALL_TILE),
     )
-    for shape, causal, precision, window, config in problems:
-        for transform in ("softmax", "sigmoid") if window is None else ("softmax",):
+    for index, (shape, causal, precision, window, config) in enumerate(problems):
+        # Every other shape is enough for the sigmoid: masks and tiles are the softmax's.
+        for transform in ("softmax", "sigmoid") if index % 2 == 0 else ("softmax",):
             yield against_reference("triton", attention_case(shape, causal, transform, precision, window), config)
     free = attention_case((1, 4, 2, 9, 40, 24), True, "sigmoid_without_bias", "float16")
     yield against_reference("triton", free, {})
@@ -109,14 +121,14 @@ def split_attention() -> Iterator[Case]:
     """Keys in parts: some of them empty, some of the rows blind in some of them, some in all."""
     for shape, causal, precision, window, splits in (
         ((2, 3, 1, 1, 131, 64), True, "float16", None, 4),
-        ((1, 5, 5, 1, 33, 24), False, "float32", None, 8),  # 3 blocks of keys for 8 parts
+        ((1, 2, 2, 1, 33, 24), False, "float32", None, 8),  # 3 blocks of keys for 8 parts
         ((1, 6, 2, 7, 70, 16), True, "float32", None, 3),
-        ((1, 4, 2, 30, 11, 16), True, "float32", None, 2),  # 19 queries see nothing
+        ((1, 2, 1, 20, 11, 16), True, "float32", None, 2),  # 9 queries see nothing
         ((1, 3, 1, 3, 90, 16), True, "float32", 40, 3),
         ((1, 3, 1, 3, 40, 16), False, "float32", None, 1),
     ):
         config = {**SMALL_TILE, "splits": splits}
-        for transform in ("softmax", "sigmoid") if window is None else ("softmax",):
+        for transform in ("softmax", "sigmoid") if splits != 3 else ("softmax",):
             problem = attention_case(shape, causal, transform, precision, window)
             yield against_reference("triton_split_kv", problem, config)
 
@@ -126,7 +138,7 @@ def unified_attention() -> Iterator[Case]:
     for shape, causal, precision, config in (
         ((2, 3, 1, 1, 131, 64), True, "float16", {"splits": 3}),
         ((2, 3, 1, 1, 70, 24), True, "float32", {"splits": 1}),
-        ((1, 3, 3, 40, 21, 24), True, "float32", {}),  # 19 queries see nothing
+        ((1, 2, 2, 40, 21, 24), True, "float32", {}),  # 19 queries see nothing
         ((1, 2, 1, 40, 40, 16), True, "float16", {"phi": 1.0}),
         ((1, 2, 1, 1, 40, 16), True, "float32", {"phi": 100.0, "splits": 2}),  # every weight is too small
     ):
@@ -151,25 +163,50 @@ def unified_attention() -> Iterator[Case]:
 
 
 def paged_attention() -> Iterator[Case]:
-    operator = get_operator("paged_attention")
-    for problem in operator.test_problems:
-        if problem.precision != "bfloat16":
-            for splits in (1, 3):
-                yield against_reference("triton", problem, {**SMALL_TILE, "splits": splits})
-    float8 = paged_case((2, 6, 2, 1, 40, 24), 16, "float16", "float8_e4m3fn")
-    yield against_reference("triton", float8, {})
-    yield against_reference("triton", paged_case((3, 3, 1, 3, 20, 16), 5), {"block_m": 16, "block_n": 32, "splits": 2})
+    # (batch, q_heads, kv_heads, q_length, kv_length, head_dim), page, precision, of the keys
+    for problem, config in (
+        (paged_case((1, 1, 1, 1, 1, 16), 16), {}),
+        (paged_case((3, 6, 2, 1, 131, 24), 16), {"block_m": 16, "block_n": 32, "splits": 3}),
+        (paged_case((2, 5, 1, 1, 70, 40), 7), {**SMALL_TILE, "splits": 1}),  # a page that is no power of two
+        (paged_case((5, 3, 3, 4, 9, 16), 1), {**SMALL_TILE, "splits": 1}),  # some queries see nothing
+        (paged_case((3, 3, 1, 3, 20, 16), 5), {"block_m": 16, "block_n": 32, "splits": 2}),
+        (paged_case((2, 4, 2, 1, 90, 40), 64, "float16"), {}),
+        (paged_case((2, 4, 2, 2, 50, 24), 32, "float32", "float16"), {}),
+        (paged_case((2, 6, 2, 1, 40, 24), 16, "float16", "float8_e4m3fn"), {}),
+    ):
+        yield against_reference("triton", problem, config)
 
 
 def tree_attention() -> Iterator[Case]:
+    # (batch, q_heads, kv_heads, context, nodes, head_dim)
     for problem, config in (
         (tree_case((1, 1, 1, 1, 1, 16)), {}),
-        (tree_case((2, 4, 2, 37, 26, 16)), {**SMALL_TILE, "splits": 1}),
-        (tree_case((2, 4, 2, 37, 26, 16)), {**SMALL_TILE, "splits": 4}),
-        (tree_case((1, 3, 1, 50, 64, 24), "float16"), {"block_m": 64, "block_n": 32, "splits": 2}),
-        (tree_case((1, 2, 2, 3, 67, 16), "float16", seed=4), {**SMALL_TILE, "splits": 1}),  # three words of bits
-        (tree_case((1, 5, 1, 16, 33, 16), seed=2), {"block_m": 32, "block_n": 16, "splits": 3}),
+        (tree_case((2, 3, 1, 37, 26, 16)), {"block_m": 32, "block_n": 16, "splits": 1}),
+        (tree_case((1, 2, 1, 37, 26, 16)), {**SMALL_TILE, "splits": 3}),
+        (tree_case((1, 3, 1, 50, 64, 24), "float16"), {"block_m": 64, "block_n": 32, "splits": 1}),
+        (tree_case((1, 1, 1, 3, 67, 16), "float16", seed=4), {**SMALL_TILE, "splits": 1}),  # three words of bits
+        (tree_case((1, 5, 1, 16, 9, 16), seed=2), {"block_m": 64, "block_n": 16, "splits": 8}),
     ):
+        yield against_reference("triton", problem, config)
+
+
+def block_sparse_attention() -> Iterator[Case]:
+    # batch, q_heads, kv_heads, length, head_dim, block; pattern; config
+    lines, strided = {"pattern": "lines"}, {"pattern": "strided"}
+    problems: tuple[tuple[tuple[int, int, int, int, int, int], dict[str, Any], dict[str, int]], ...] = (
+        ((1, 3, 1, 70, 24, 32), {"density": 0.3}, {}),
+        ((2, 2, 2, 64, 16, 16), {"density": 0.3}, {}),
+        ((1, 2, 1, 45, 16, 16), {"density": 0.4, "causal": False}, {}),
+        ((1, 4, 2, 101, 40, 32), {**strided, "local": 1, "stride": 2}, SMALL_TILE),
+        ((1, 2, 1, 130, 16, 64), {**strided, "local": 1, "stride": 2}, {"block_m": 32, "block_n": 16}),
+        ((1, 2, 2, 90, 32, 32), {**strided, "local": 1, "stride": 2, "q_length": 26, "dense_heads": 1}, {}),
+        ((1, 3, 1, 70, 24, 32), {**lines, "columns": 37, "diagonals": 5}, {}),
+        ((2, 2, 2, 64, 16, 16), {**lines, "columns": 40, "diagonals": 2}, {}),
+        ((1, 2, 1, 130, 16, 64), {**lines, "columns": 37, "diagonals": 103}, {"block_m": 32, "block_n": 16}),
+        ((1, 3, 1, 110, 32, 16), {**lines, "columns": 20, "diagonals": 40, "q_length": 46}, {}),
+    )
+    for i, (shape, pattern, config) in enumerate(problems):
+        problem = block_sparse_case(shape, ("float32", "float16")[i % 2], **pattern)
         yield against_reference("triton", problem, config)
 
 
@@ -232,11 +269,47 @@ def fma() -> Iterator[Case]:
         yield f"{problem.to_dict()}", out, reference, tolerance
 
 
+def token_gather_attention() -> Iterator[Case]:
+    piece = {"piece": 16, "block_kv": 16}
+    for problem, config in (
+        (gather_case((1, 1, 1, 1, 1, 16)), {}),
+        (gather_case((2, 4, 2, 65, 9, 64)), {}),
+        (gather_case((1, 6, 2, 90, 37, 24), 1.0), piece),
+        (gather_case((1, 5, 1, 70, 33, 40), 0.7, "float16"), {"piece": 32, "block_kv": 16}),
+        (gather_case((1, 1, 1, 400, 300, 16)), piece),  # more pieces than a step of the reduction takes
+        (gather_case((2, 3, 3, 40, 2, 24), 1.0), {}),  # some lists are empty
+        (gather_case((1, 3, 3, 600, 560, 16)), {}),
+    ):
+        yield against_reference("triton", problem, config)
+
+
+def token_selector() -> Iterator[Case]:
+    """Choices are whole numbers: nothing may differ."""
+    for operator in ("label_channel_selector", "centroid_selector"):
+        for problem in get_operator(operator).test_problems:
+            config = {"block_s": 32} if operator == "label_channel_selector" else {"block_s": 64, "block_c": 16}
+            yield against_reference("triton", problem, config, 0.0)
+    from ridgeline.kernels.token_selector.lists import lists_of_mask
+    from ridgeline.kernels.token_selector.triton_centroids import compact
+
+    for rows, length, share in ((1, 1, 1.0), (3, 130, 0.3), (2, 64, 0.0), (4, 200, 0.9)):
+        mask = (torch.rand(rows, length, generator=torch.Generator().manual_seed(3)) < share).to(torch.int8)
+        mask[0, 0] = 1  # a list at least, for an error to be relative to
+        expected = torch.cat(lists_of_mask(mask))
+        tokens = torch.full((rows * length,), -77, dtype=torch.int32)
+        starts = compact(mask, tokens, block=32)
+        found = torch.cat([starts, tokens[: int(starts[-1])]])
+        yield f"compact {rows} of {length}", found, expected.double(), 0.0
+
+
 GROUPS = {
     "gemm": gemm,
     "attention": attention,
+    "block_sparse_attention": block_sparse_attention,
     "paged_attention": paged_attention,
     "tree_attention": tree_attention,
+    "token_gather_attention": token_gather_attention,
+    "token_selector": token_selector,
     "weight_only_gemm": weight_only_gemm,
     "stream": stream,
     "fma": fma,

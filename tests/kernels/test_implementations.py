@@ -43,7 +43,7 @@ def problems_of(implementation: Implementation) -> list[Problem]:
     """Test problems whose precision it takes; an even choice of few where each has to be compiled."""
     operator = registry.get_operator(implementation.operator)
     problems = [p for p in operator.test_problems if implementation.unsupported_reason(p, "cpu") is None]
-    if implementation.name == "torch_compile" and len(problems) > COMPILED_PROBLEMS:
+    if implementation.name in ("torch_compile", "torch_flex") and len(problems) > COMPILED_PROBLEMS:
         step = (len(problems) - 1) / (COMPILED_PROBLEMS - 1)
         return [problems[round(i * step)] for i in range(COMPILED_PROBLEMS)]
     return problems

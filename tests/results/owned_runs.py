@@ -29,7 +29,7 @@ def begin(store: Store, count: int = 1, **manifest: str) -> RunWriter:
     m = make_manifest(**manifest)
     writer = store.create(m, make_device())
     for i in range(count):
-        writer.append(make_measurement(run_id=m.run_id, case_id=f"c{i}"))
+        writer.append(make_measurement(run_id=m.run_id, case_id=f"c{i}", content_key=f"c{i}"))
     return writer
 
 

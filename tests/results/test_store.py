@@ -44,8 +44,8 @@ def test_a_run_from_beginning_to_end(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     manifest = make_manifest()
     with store.create(manifest, make_device()) as writer:
-        records = [make_measurement(run_id=manifest.run_id, case_id="a", process=p) for p in range(2)]
-        records.append(make_measurement(run_id=manifest.run_id, case_id="b", status="timeout"))
+        records = [make_measurement(run_id=manifest.run_id, content_key="a", process=p) for p in range(2)]
+        records.append(make_measurement(run_id=manifest.run_id, content_key="b", status="timeout"))
         for record in records:
             writer.append(record)
         assert writer.done == {("a", 0), ("a", 1), ("b", 0)}

@@ -52,6 +52,36 @@ def test_a_compute_bound_case(tmp_path: Path) -> None:
     assert (row["device"], row["unit"], row["threads"], row["cache"]) == ("synthetic-cpu", "unit0", 2, "cold")
 
 
+SPARSE = {
+    "operator": "block_sparse_attention",
+    "problem": {
+        "batch": 1,
+        "q_heads": 2,
+        "kv_heads": 1,
+        "length": 64,
+        "head_dim": 16,
+        "block": 16,
+        "density": 0.5,
+    },
+}
+
+
+def test_what_was_realised_counts_where_it_is_stored(tmp_path: Path) -> None:
+    figures = {"kept_blocks": 9.0, "kept_pairs": 1500.0, "kept_keys": 64.0}
+    forecast, found, partial = derive(
+        tmp_path,
+        SPARSE,
+        {**SPARSE, "structure_figures": figures, "structure_digest": "abc"},
+        {**SPARSE, "structure_figures": {"kept_blocks": 9.0}},
+    )
+    # 4 diagonal blocks of 136 pairs and half of the 6 below, for each head.
+    assert forecast["flop"] == 2 * (4 * 136 + 3 * 256) * 64
+    assert found["flop"] == 1500 * 64
+    assert found["intensity_flop_per_byte"] < forecast["intensity_flop_per_byte"]
+    assert (found["structure_figures"], found["structure_digest"]) == (figures, "abc")
+    assert partial["flop"] is None  # no figure is made up for one that is missing
+
+
 COPY = {
     "operator": "stream",
     "role": "roof",

@@ -65,10 +65,12 @@ class Problem:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             # A module without postponed annotations gives the class itself, not its name.
-            declared = f.type if isinstance(f.type, str) else f.type.__name__
-            if declared == "int | None" and value is None:
-                continue
-            if declared in ("int", "int | None"):
+            declared = f.type if isinstance(f.type, str) else getattr(f.type, "__name__", str(f.type))
+            if declared.endswith(" | None"):
+                if value is None:
+                    continue
+                declared = declared.removesuffix(" | None")
+            if declared == "int":
                 if isinstance(value, bool) or not isinstance(value, int):
                     raise ProblemError(f.name, f"must be a whole number, not {value!r}")
                 if value <= 0:
@@ -98,6 +100,14 @@ class Problem:
     def expected_work(self) -> Work:
         """The forecast of the work before the structure is known; exact for problems without structure."""
         return self.work(NO_STRUCTURE)
+
+    def known_work(self, structure: Structure) -> Work:
+        """The work on what is realised where ``structure`` states figures; the forecast where it states none.
+
+        Raises:
+            StructureError: where it states some, but not all that the work depends on.
+        """
+        return self.work(structure) if structure.figures else self.expected_work()
 
     def footprint_bytes(self) -> float:
         """Bytes of all inputs, constants and outputs of one call: what must fit in memory once."""

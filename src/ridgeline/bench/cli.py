@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ridgeline.bench.compile_command import compile_
 from ridgeline.bench.model_commands import model_app
 from ridgeline.bench.store_commands import store_app
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(store_app, name="store")
 app.add_typer(model_app, name="model")
+app.command(name="compile")(compile_)
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Folder of results (default: $RIDGELINE_STORE, then .ridgeline).")
@@ -94,10 +96,13 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ridgeline.analytical.problem import ProblemError
     from ridgeline.analytical.purchase.scenario import ScenarioError
     from ridgeline.analytical.sweep_scenario import SweepError
+    from ridgeline.bench.compile_command import CompileRequestError
     from ridgeline.bench.devices.unit import UnitError
     from ridgeline.bench.energy.source import MeterError
+    from ridgeline.bench.paper_checks.frame import CheckError
     from ridgeline.kernels.registry import RegistryError
     from ridgeline.results.comparison import ComparisonError
+    from ridgeline.results.ledger import PapersError
     from ridgeline.results.record import RecordError
     from ridgeline.results.store import StoreError
     from ridgeline.workloads.runnable.sizes import RunnableError
@@ -106,8 +111,10 @@ def _refusals() -> tuple[type[Exception], ...]:
     return (
         ArchitectureError,
         AuditError,
+        CheckError,
         CollectiveError,
         ComparisonError,
+        CompileRequestError,
         ConstantsError,
         DeviceError,
         FitError,
@@ -115,6 +122,7 @@ def _refusals() -> tuple[type[Exception], ...]:
         LayoutError,
         LimitError,
         MeterError,
+        PapersError,
         ParityError,
         PhaseError,
         PredictionError,
@@ -147,13 +155,21 @@ def run(
     meter: Annotated[
         str | None, typer.Option(help="Energy meter: auto, none, nvml, rapl, zeus, replay:FILE (default: the suite's).")
     ] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="First search the configurations of the kernels that declare some.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure a suite. The same command continues an unfinished run."""
+    """Measure a suite. The same command continues an unfinished run.
+
+    Kernels run in the configuration that the last --tune on this unit found for them, else in their default.
+    """
     from ridgeline.bench.devices.choose import choose_unit
     from ridgeline.bench.energy.choose import check_meter
     from ridgeline.bench.plan import make_plan
     from ridgeline.bench.roofs import roof_cases
+    from ridgeline.bench.tuning import tuned_plan
+    from ridgeline.results.store import Store
     from ridgeline.workloads.suite import load_suite
 
     loaded = load_suite(suite)
@@ -166,7 +182,9 @@ def run(
         _build_native()
     roofs = roof_cases(unit) if loaded.roofs else []
     plan = make_plan(loaded, unit, roofs=roofs, only=only or [], with_folders=folders)
-    _measure(plan, unit, store, json)
+    if tune:
+        _tune(plan, unit, store, json)
+    _measure(tuned_plan(plan, Store(store)), unit, store, json)
 
 
 @app.command()
@@ -205,7 +223,22 @@ def _build_native() -> None:
         _refuse(error)
 
 
-def _measure(plan: Any, unit: Any, store: Path | None, json: bool) -> None:
+def _tune(plan: Any, unit: Any, store: Path | None, json: bool) -> None:
+    """Search what has no choice yet; the choices are in the store when this returns."""
+    from ridgeline.bench.tuning import tuning_plan
+    from ridgeline.results.store import Store
+    from ridgeline.results.tuning import stored_choices
+
+    search = tuning_plan(plan, unit, stored_choices(Store(store)))
+    if search is not None:
+        _measure(search, unit, store, json, silent=json)
+    elif not json:
+        print(
+            "ridgeline: nothing to tune: no kernel of this suite has configurations without a choice", file=sys.stderr
+        )
+
+
+def _measure(plan: Any, unit: Any, store: Path | None, json: bool, silent: bool = False) -> None:
     from ridgeline.bench.devices.unit import UnitLostError
     from ridgeline.bench.progress import Progress
     from ridgeline.bench.run import run_plan
@@ -222,6 +255,8 @@ def _measure(plan: Any, unit: Any, store: Path | None, json: bool) -> None:
     except UnitLostError as error:
         print(f"ridgeline: {error}; what was measured is kept: the same command continues", file=sys.stderr)
         raise SystemExit(EXIT_ERROR) from None
+    if silent:
+        return
     if json:
         print_json(opened, run_id)
     else:
@@ -359,6 +394,27 @@ def buy(
     from ridgeline.bench.buy_command import run_buy
 
     run_buy(scenario, json, output)
+
+
+@app.command()
+def papers(
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of papers (default: all).")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Carry out their checks; the same command continues an unfinished run.")
+    ] = False,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds after which a check is killed.")] = 300.0,
+    pages: Annotated[Path | None, typer.Option("--pages", help="Write a page per paper into this folder.")] = None,
+    store: StoreOption = None,
+    device: DeviceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say of each paper what it claims, what was shown of it here, and what is missing.
+
+    Exit code 0: fine, 1: a check failed (--check), 2: refused.
+    """
+    from ridgeline.bench.papers_command import papers_command
+
+    raise SystemExit(papers_command(ids or [], store, device, check, timeout_s, json, pages))
 
 
 @app.command()

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import secrets
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import psutil
 
-from ridgeline.analytical.operators import make_problem
+from ridgeline.analytical.operators import make_problem, parameters_from_text
 from ridgeline.analytical.problem import Problem
 from ridgeline.analytical.quantities import digest
 from ridgeline.bench.devices.choose import choose_unit
@@ -88,27 +87,6 @@ def parse_target(text: str) -> Target:
     return Target(get_implementation(match["operator"], match["implementation"]), match["revision"] or "")
 
 
-def parse_problem(operator: str, text: str) -> Problem:
-    """Read ``m=512,n=512,k=512,precision=float32``.
-
-    Raises:
-        ComparisonError: where a part is no ``key=value``.
-        ProblemError: where it describes no problem of ``operator``.
-    """
-    parameters: dict[str, Any] = {}
-    for part in text.split(","):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not key or not value:
-            raise ComparisonError(
-                f"--problem {text!r}: {part!r} is no key=value; write m=512,n=512,k=512,precision=float32"
-            )
-        try:
-            parameters[key] = json.loads(value)
-        except ValueError:
-            parameters[key] = value
-    return make_problem(operator, parameters)
-
-
 def choose_problems(a: Target, b: Target, problem: str | None, suite: str, device: str) -> list[Problem]:
     """The problem that was asked for, or those of a suite that both sides take.
 
@@ -122,7 +100,7 @@ def choose_problems(a: Target, b: Target, problem: str | None, suite: str, devic
             f"A computes {operator}, B computes {b.implementation.operator}: name two implementations of one operator"
         )
     if problem is not None:
-        chosen = [parse_problem(operator, problem)]
+        chosen = [make_problem(operator, parameters_from_text(problem))]
         for target in (a, b):
             reason = target.implementation.unsupported_reason(chosen[0], device)
             if reason is not None:

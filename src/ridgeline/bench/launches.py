@@ -17,11 +17,19 @@ from typing import Any
 
 import torch
 
-from ridgeline.analytical.problem import Problem
+from ridgeline.analytical.problem import NO_STRUCTURE, Problem, Structure
 from ridgeline.bench.checks import Checker, IncorrectError, poison
 from ridgeline.bench.devices.unit import Session
 from ridgeline.bench.memory import refuse_beyond_memory
-from ridgeline.kernels.registry import Context, Implementation, Operator, Run, Tensors, Unsupported
+from ridgeline.kernels.registry import (
+    Context,
+    Implementation,
+    Operator,
+    RegistryError,
+    Run,
+    Tensors,
+    Unsupported,
+)
 
 COLD_FACTOR = 3.0
 """Times the last-level cache that a rotation passes through (energy-measurement and L2-flush practice of the field)."""
@@ -55,7 +63,10 @@ class RotatingLaunches:
         cold: bool,
         cache_bytes: float,
         slot_bytes: float,
+        structure: Structure = NO_STRUCTURE,
     ) -> None:
+        self.structure = structure
+        """What the inputs of every slot realise of the problem's data-dependent part."""
         self._slots = slots
         self._session = session
         self._checker = checker
@@ -63,7 +74,9 @@ class RotatingLaunches:
         self._slot_bytes = slot_bytes
         self._cache_bytes = cache_bytes
         # Written, so that dirty lines of the buffers are pushed out too.
-        self._evict = session.place({"evict": torch.ones(int(EVICT_FACTOR * cache_bytes) // 4)})["evict"] if cold else None
+        self._evict = (
+            session.place({"evict": torch.ones(int(EVICT_FACTOR * cache_bytes) // 4)})["evict"] if cold else None
+        )
         self._next = 0
         self._cycle = itertools.cycle(slots)
         self._watched = slots[0]
@@ -191,6 +204,7 @@ def make_launches(
             f"a cold cache needs {count} copies of {slot_bytes:.0f} bytes, over {MOST_SLOTS}: measure it warm"
         )
     slots: list[Slot] = []
+    structure = NO_STRUCTURE
     prepare_s = 0.0
     for index in range(count):
         if index == 0 or constants:
@@ -201,6 +215,13 @@ def make_launches(
             prepare_s = prepare_s or time.monotonic() - began
         if index < 2:
             made = operator.make_inputs(problem, generator)
+            found = operator.structure(problem, constants, made)
+            if index and found != structure:
+                raise RegistryError(
+                    f"operator {operator.name}: two sets of inputs of one problem differ in structure: "
+                    f"draw it with the problem's seed, not with the generator of the inputs"
+                )
+            structure = found
             inputs = session.place({name: tensor for name, tensor in made.items() if name not in hides})
             hidden: Tensors = {name: tensor for name, tensor in made.items() if name in hides}
         else:
@@ -208,7 +229,9 @@ def make_launches(
             hidden = _shifted(operator, slots[index % 2].hidden, index)
         slots.append(Slot(run, inputs, session.place({"out": operator.make_output(problem)})["out"], hidden))
     checker = Checker(operator, problem, constants, generator, tolerance_of(operator, implementation, problem))
-    launches = RotatingLaunches(slots, checker, session, cold=cold, cache_bytes=cache_bytes, slot_bytes=slot_bytes)
+    launches = RotatingLaunches(
+        slots, checker, session, cold=cold, cache_bytes=cache_bytes, slot_bytes=slot_bytes, structure=structure
+    )
     return launches, checker, prepare_s
 
 

@@ -37,9 +37,11 @@ def print_table(document: dict[str, Any], as_json: bool) -> None:
         console.print(_table(phase))
         extra = ""
         if "unfused_s" in phase:
-            extra = f"; {_time(phase['unfused_s'])} with norms, rotations, activations and sums as kernels of their own"
+            extra = (
+                f"; {time_text(phase['unfused_s'])} with norms, rotations, activations and sums as kernels of their own"
+            )
         console.print(
-            f"{phase['phase']}: at least {_time(phase['seconds'])} for {phase['tokens']:.0f} tokens{extra}",
+            f"{phase['phase']}: at least {time_text(phase['seconds'])} for {phase['tokens']:.0f} tokens{extra}",
             highlight=False,
         )
     for note in document["notes"]:
@@ -60,18 +62,19 @@ def _table(phase: dict[str, Any]) -> Table:
             f"{row['bytes'] / 1e6:.4g}",
             "-" if intensity is None else f"{intensity:.3g}",
             row["bound_by"],
-            _time(row["seconds"]),
+            time_text(row["seconds"]),
             "fused" if row["share"] is None else f"{row['share']:.1%}",
         )
     table.add_section()
     table.add_row(
         "total", "", "", f"{phase['operations'] / 1e9:.4g}", f"{phase['bytes'] / 1e6:.4g}", "", "",
-        _time(phase["seconds"]), "",
+        time_text(phase["seconds"]), "",
     )  # fmt: skip
     return table
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """Seconds with four figures, as s, ms or us."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= scale:
             return f"{seconds / scale:.4g} {unit}"

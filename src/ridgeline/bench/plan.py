@@ -6,16 +6,17 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Literal
 
 from ridgeline.analytical.operators import Collective
-from ridgeline.analytical.problem import Problem
+from ridgeline.analytical.problem import NO_STRUCTURE, Problem, Structure
 from ridgeline.analytical.quantities import digest
 from ridgeline.analytical.work import Work
 from ridgeline.bench.devices.unit import Unit, UnitError
 from ridgeline.bench.environment import package_versions
-from ridgeline.bench.sources import source_hash
 from ridgeline.kernels.registry import Implementation, RegistryError, get_implementation, get_operator, implementations
 from ridgeline.results.measurement import Placement, Protocol
+from ridgeline.results.sources import source_hash
 from ridgeline.workloads.suite import Settings, Suite, SuiteCase, SuiteError
 
 PROTOCOL_VERSION = 2
@@ -32,10 +33,14 @@ class Case:
     placement: Placement
     protocol: Protocol
     papers: tuple[str, ...] = ()
-    role: str = "case"
+    role: Literal["case", "roof", "tuning"] = "case"
     baseline: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     """What else of the unit decides the number, such as driver and power cap."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Tuned configuration; empty for the implementation's default."""
+    refused: str = ""
+    """Why it is not run at all, where that is known beforehand."""
 
     @cached_property
     def case_id(self) -> str:
@@ -59,20 +64,24 @@ class Case:
                 "source": source_hash(self.implementation.path),
                 "versions": package_versions(),
                 **({"unit": dict(self.facts)} if self.facts else {}),
+                **({"config": dict(self.config)} if self.config else {}),
             },
             32,
         )
 
-    @property
-    def work(self) -> Work:
-        """What the implementation has to do: the problem's work, in the arithmetic that the implementation states."""
-        work = self.problem.expected_work()
+    def work(self, structure: Structure = NO_STRUCTURE) -> Work:
+        """What the implementation has to do: the problem's work, in the arithmetic that the implementation states.
+
+        The forecast until the structure is known, then what was realised.
+        """
+        work = self.problem.known_work(structure)
         return work.in_tfloat32() if self.implementation.tf32 else work
 
     @property
     def label(self) -> str:
         """For the progress line."""
-        return f"{self.problem.operator} {self.implementation.name} {self.problem.label}"
+        config = ", ".join(f"{name}={value}" for name, value in self.config.items())
+        return f"{self.problem.operator} {self.implementation.name} {self.problem.label}" + (config and f" ({config})")
 
 
 @dataclass(frozen=True)

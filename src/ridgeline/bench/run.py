@@ -14,6 +14,7 @@ import psutil
 from ridgeline.analytical.ceilings import PHYSICAL
 from ridgeline.analytical.clock_correction import raised_to_clock
 from ridgeline.analytical.device import Device
+from ridgeline.analytical.problem import Structure
 from ridgeline.analytical.roofline import IMPOSSIBLE_MARGIN, bound
 from ridgeline.analytical.statistics import summarise
 from ridgeline.bench.devices.unit import Unit, UnitLostError
@@ -42,6 +43,9 @@ class Step:
     resumed: bool
     """Already in the journal of the run that is being continued."""
 
+
+EXTRA_PARTS = 3.0
+"""A case may take this part of the time that is left beyond the budgets, so that the first does not take it all."""
 
 Report = Callable[[Step, Measurement | None], None]
 """Called before a measurement with ``None``, and after it with its record."""
@@ -99,6 +103,7 @@ class _Runner:
         self._roof_records: list[Measurement] = []
         self._suspects: list[str] = []
         self._losses = 0
+        self._extra_s = 0.0
 
     def run(self) -> None:
         limit = self._plan.settings.memory_limit_bytes or 0.75 * psutil.virtual_memory().available
@@ -114,8 +119,11 @@ class _Runner:
                         settings = roof_settings(self._plan.settings.roofs_s, elapsed_s, left)
                         self._step(group, case, 0, settings)
                     self._take_roofs()
+                self._extra_s = self._plan.settings.extra_s
                 for case in self._plan.order(process):
-                    self._step(group, case, process, self._plan.settings)
+                    extra_s = self._extra_s / EXTRA_PARTS
+                    settings = self._plan.settings.model_copy(update={"extra_s": extra_s})
+                    self._step(group, case, process, settings)
 
     def _take_roofs(self) -> None:
         self._roof_records = [r for r in self._writer.measurements if r.role == "roof"]
@@ -125,7 +133,7 @@ class _Runner:
 
     def _step(self, group: RankGroup, case: Case, process: int, settings: Settings) -> None:
         self._number += 1
-        done = (case.case_id, process) in self._writer.done
+        done = (case.content_key, process) in self._writer.done
         step = Step(case, process, self._number, self._plan.planned, done)
         self._report(step, None)
         if done:
@@ -136,8 +144,8 @@ class _Runner:
 
     def _measure(self, group: RankGroup, case: Case, process: int, settings: Settings) -> Measurement:
         started_at = now_utc()
-        reason = case.implementation.unsupported_reason(case.problem, case.placement.torch_device)
-        if reason is not None:
+        reason = case.refused or case.implementation.unsupported_reason(case.problem, case.placement.torch_device)
+        if reason:
             outcome = Outcome({"status": "unsupported", "reason": reason}, 0.0)
         else:
             self._look_for_units(group)
@@ -146,13 +154,16 @@ class _Runner:
                 self._suspects = sorted({member.spec for member in self._unit.members(case.placement.ranks)})
             self._losses += outcome.unit_lost
         fields = dict(outcome.fields)
+        beyond_s = max(0.0, fields.pop("timing_s", 0.0) - settings.budget_s)
+        # A block that ends after the budget takes a little, whatever is left.
+        self._extra_s = max(0.0, self._extra_s - beyond_s)
         if fields["status"] in ("ok", "unstable"):
             fields |= self._judge(case, fields)
         return Measurement(
             record_id=secrets.token_hex(8),
             run_id=self._writer.run_id,
             started_at=started_at,
-            role="roof" if case.role == "roof" else "case",
+            role=case.role,
             case_id=case.case_id,
             content_key=case.content_key,
             operator=case.problem.operator,
@@ -162,6 +173,7 @@ class _Runner:
             tf32=case.implementation.tf32,
             papers=case.papers,
             baseline=case.baseline,
+            config=dict(case.config),
             placement=case.placement,
             protocol=case.protocol,
             process=process,
@@ -198,7 +210,8 @@ class _Runner:
             "seed": int(case.case_id[:8], 16) + process,
             "settings": settings.model_dump(),
             "with": list(self._plan.with_folders),
-            "beside": [] if case.role == "roof" else probes_for(case, self._device, self._roof_records),
+            "config": dict(case.config),
+            "beside": [] if case.role != "case" else probes_for(case, self._device, self._roof_records),
         }
         return [{**whole, "unit": member.spec, "rank": rank} for rank, member in enumerate(self._unit.members(ranks))]
 
@@ -210,7 +223,8 @@ class _Runner:
         clocks = [clock for block in fields["conditions"] if (clock := block["clock_mhz"])]
         if clocks:
             possible = raised_to_clock(possible, max(clocks))
-        physical = bound(case.work, possible, level.name)
+        structure = Structure(fields.get("structure_figures", {}), fields.get("structure_digest", ""))
+        physical = bound(case.work(structure), possible, level.name)
         summary = summarise(_used(fields))
         longest_s = summary.high if summary.high is not None else max(max(block) for block in _used(fields))
         if physical is None or longest_s >= physical.seconds / IMPOSSIBLE_MARGIN:

@@ -164,12 +164,18 @@ class IntervalNarrow:
 
 @dataclass(frozen=True)
 class BudgetSpent:
-    """No time is left. Two blocks are measured all the same: one alone has no spread at all."""
+    """No time is left. Two blocks are measured all the same: one alone has no spread at all.
+
+    ``extra_s`` more are there for a case that will probably end within them, not for one that needs minutes.
+    """
 
     budget_s: float
+    extra_s: float = 0.0
 
-    def met(self, progress: Progress) -> bool:
-        return progress.elapsed_s >= self.budget_s and progress.summary.n_blocks >= 2
+    def met(self, progress: Progress, more_s: float) -> bool:
+        if progress.elapsed_s < self.budget_s or progress.summary.n_blocks < 2:
+            return False
+        return progress.elapsed_s + more_s > self.budget_s + self.extra_s
 
 
 @dataclass(frozen=True)
@@ -221,11 +227,11 @@ class StopWhenNarrow:
         """About how many more seconds until all rules hold; 0 when they do."""
         return max(rule.more_seconds(progress) for rule in self.rules)
 
-    def decide(self, progress: Progress, budget_s: float) -> Decision:
+    def decide(self, progress: Progress, budget_s: float, extra_s: float = 0.0) -> Decision:
         """Stop, with or without success, or go on."""
         if self.satisfied(progress.summary, progress.measured_s):
             return Decision(stop=True)
-        if BudgetSpent(budget_s).met(progress):
+        if BudgetSpent(budget_s, extra_s).met(progress, self.more_seconds(progress)):
             return Decision(stop=True, unstable_reason=self.reason(progress, budget_s))
         return Decision(stop=False)
 

@@ -176,11 +176,12 @@ def _add_profiler(tool: str) -> None:
         kernel: KernelOption = None,
         calls: CallsOption = None,
     ) -> None:
-        from ridgeline.results.importers.profile import Target, import_profile, parse_problem
+        from ridgeline.analytical.operators import parameters_from_text
+        from ridgeline.results.importers.profile import Target, import_profile
         from ridgeline.results.store import Store
 
         opened = Store(store)
-        target = Target(case, operator, implementation, parse_problem(problem) if problem else None)
+        target = Target(case, operator, implementation, parameters_from_text(problem) if problem else None)
         run_id, written = import_profile(opened, file, tool, target, kernel, calls)
         _say_imported("a profile", run_id, opened.path, written)
 

@@ -14,11 +14,13 @@ from rich.table import Table
 
 from ridgeline.bench.compare_report import comparison_table, comparisons
 from ridgeline.bench.other_kinds import other_rows, print_other_kinds
+from ridgeline.bench.tuning_table import tuning_table
 from ridgeline.results import views
 from ridgeline.results.comparison import derived
 from ridgeline.results.measurement import Measurement
 from ridgeline.results.pooling import PooledCase, pool
 from ridgeline.results.store import Store
+from ridgeline.results.tuning import choices
 
 STATUS_STYLE = {"ok": "green", "unstable": "yellow", "unsupported": "dim"}
 PLAIN_WIDTH = 200
@@ -51,6 +53,11 @@ def print_summary(store: Store, run_id: str | None, closing: bool = False) -> No
         console.print(_roof_table(roofs))
     if cases:
         console.print(_case_table(cases))
+    searched = [r for r in rows if r["role"] == "tuning"]
+    if searched:
+        console.print(
+            tuning_table(searched, choices(r for r in store.records(run_id)[0] if isinstance(r, Measurement)))
+        )
     pooled = _pooled(store, run_id)
     if pooled:
         console.print(_pooled_table(pooled))
@@ -125,7 +132,7 @@ def _case_table(rows: list[dict[str, Any]]) -> Table:
             table.add_section()
         table.add_row(
             row["operator"] if row["operator"] != last else "",
-            row["implementation"],
+            row["implementation"] + (" (tuned)" if row["config"] else ""),
             row["problem_label"],
             row["cache"] + (f", {row['threads']} thr" if sweep else ""),
             time_text(row["median_s"]),

@@ -144,7 +144,7 @@ def measure(
         elapsed_s = clock() - begun
         if len(medians) >= 2:
             summary = summarise_medians(medians, len(medians) * per_block)
-            decision = rule.decide(Progress(summary, measured_s, elapsed_s), settings.budget_s)
+            decision = rule.decide(Progress(summary, measured_s, elapsed_s), settings.budget_s, settings.extra_s)
             if decision.stop:
                 reason = decision.unstable_reason
                 if reason and left_out:

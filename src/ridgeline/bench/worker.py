@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ridgeline.bench.channels import die_with_parent, take_channels
 
 if TYPE_CHECKING:
-    from ridgeline.analytical.problem import Problem
+    from ridgeline.analytical.problem import Problem, Structure
     from ridgeline.bench.devices.unit import Session
     from ridgeline.bench.energy.meter import EnergyMeter, Work
     from ridgeline.workloads.suite import Settings
@@ -72,7 +72,8 @@ class _Runner:
                 fields = self._measure_callable(request)
             else:
                 load([Path(folder) for folder in request["with"]])
-                fields = self._compare(request) if request.get("task") == "compare" else self._measure(request)
+                tasks = {"compare": self._compare, "check": self._check}
+                fields = tasks.get(request.get("task", ""), self._measure)(request)
         except (Unsupported, CaptureError) as error:
             fields = {"status": "unsupported", "reason": str(error)}
         except IncorrectError as error:
@@ -101,6 +102,28 @@ class _Runner:
         from ridgeline.bench.contest import compare
 
         return compare(request, lambda name: self._send("phase", name=name))
+
+    def _check(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """One check of a paper, on all threads of the unit."""
+        import dataclasses
+
+        import torch
+
+        from ridgeline.bench.paper_checks import frame
+
+        frame.load()
+        check = frame.get_check(request["paper"], request["check"])
+        session = self._session(request["unit"])
+        session.use(request["threads"])
+        torch.manual_seed(request["seed"])
+        lab = frame.Lab(session, request["threads"], request["cache_bytes"], request["seed"])
+        self._send("phase", name="check")
+        finding = check.find(lab)
+        return {
+            "status": "ok",
+            "finding": dataclasses.asdict(finding),
+            "sources": [str(path) for path in sorted({check.path, *lab.sources})],
+        }
 
     def _measure(self, request: Mapping[str, Any]) -> dict[str, Any]:
         import torch
@@ -137,15 +160,18 @@ class _Runner:
             rank=rank,
             ranks=ranks,
             memory_limit_bytes=request["memory_limit_bytes"],
+            config=request["config"],
         )
         self._send("phase", name="check")
         launches.check_all_ways("before timing")
         self._send("phase", name="time")
         beside = {probe["limit"]: self._probe(session, probe) for probe in request["beside"]}
+        began_s = session.clock()
         if others is None:
             timing = measure(launches, session.timer, settings, session.watch, session.clock, session.sleep)
         else:
             timing = lockstep.measure_in_step(others, launches, session, settings)
+        timing_s = session.clock() - began_s
         for probe in request["beside"]:
             beside[probe["limit"]] += self._probe(session, probe)
         self._send("phase", name="energy")
@@ -156,7 +182,7 @@ class _Runner:
         energy = meter.measure(
             launch,
             timing.summary.median,
-            work=_per_launch(problem),
+            work=_per_launch(problem, launches.structure),
             budget_s=settings.energy_budget_s,
             synchronize=session.synchronize,
         )
@@ -171,7 +197,10 @@ class _Runner:
         }
         return {
             **timing.to_fields(),
+            "timing_s": timing_s,
             "working_set_bytes": problem.footprint_bytes(),
+            "structure_figures": dict(launches.structure.figures),
+            "structure_digest": launches.structure.digest,
             "roofs_beside": [{"limit": limit, "values_per_s": values} for limit, values in beside.items()],
             "energy": energy.model_dump(mode="json"),
             "energy_reason": energy.reason,
@@ -237,10 +266,10 @@ class _Runner:
         return list(self._probes[key].rates())
 
 
-def _per_launch(problem: Problem) -> Work:
+def _per_launch(problem: Problem, structure: Structure) -> Work:
     from ridgeline.bench.energy.meter import Work
 
-    work = problem.expected_work()
+    work = problem.known_work(structure)
     return Work(float(work.flop) or None, float(work.bytes) or None)
 
 

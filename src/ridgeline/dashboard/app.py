@@ -19,8 +19,10 @@ PAGES = (
     st.Page("screens/roofline.py", title="Roofline", icon=":material/show_chart:", url_path="roofline"),
     st.Page("screens/kernel.py", title="Kernel detail", icon=":material/query_stats:", url_path="kernel"),
     st.Page("screens/comparisons.py", title="Comparisons", icon=":material/compare_arrows:", url_path="comparisons"),
+    st.Page("screens/compiled.py", title="Compiled code", icon=":material/code:", url_path="compiled"),
     st.Page("screens/models.py", title="Models", icon=":material/account_tree:", url_path="models"),
     st.Page("screens/hardware.py", title="Hardware", icon=":material/memory:", url_path="hardware"),
+    st.Page("screens/papers.py", title="Papers", icon=":material/menu_book:", url_path="papers"),
     st.Page("screens/runs.py", title="Runs", icon=":material/list_alt:", url_path="runs"),
 )
 

@@ -11,6 +11,7 @@ import streamlit as st
 
 from ridgeline.dashboard import data
 from ridgeline.results.comparison import Comparison, derived
+from ridgeline.results.compile import CompiledCode
 from ridgeline.results.counters import Counters
 from ridgeline.results.imported import Imported
 from ridgeline.results.published import Published
@@ -85,6 +86,11 @@ def profiles_of(runs: Iterable[RunInfo]) -> list[Counters]:
 def serving_of(runs: Iterable[RunInfo]) -> list[Serving]:
     """All serving runs that other tools measured."""
     return [record for record in _of_kind(runs, "serving") if isinstance(record, Serving)]
+
+
+def compiled_of(runs: Iterable[RunInfo]) -> list[CompiledCode]:
+    """All compiled code, in the order of ``runs``."""
+    return [record for record in _of_kind(runs, "compile") if isinstance(record, CompiledCode)]
 
 
 def _of_kind(runs: Iterable[RunInfo], kind: str) -> list[Record]:

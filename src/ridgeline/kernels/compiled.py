@@ -1,30 +1,23 @@
 """Ahead-of-time compilation of the Triton kernels: what the compiler made of them, for devices that are not here.
 
 ``triton.compile`` needs no device: Triton's wheel carries ``ptxas``, ``cuobjdump`` and ``nvdisasm``, and LLVM for AMD.
-Each Triton file offers ``compilations()``; ``python -m ridgeline.kernels.compiled --targets sm_90,gfx942 --json``
-compiles them all. What the machine code holds is read by :mod:`ridgeline.kernels.machine_code`.
+Each Triton file offers ``compilations()``; ``ridgeline compile`` compiles them all
+(:mod:`ridgeline.kernels.compile_all`). What the machine code holds is read by :mod:`ridgeline.kernels.machine_code`.
 
 Interpreter and compiler cannot share a process: ``TRITON_INTERPRET`` is read when a kernel is decorated.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import importlib
-import json
-import multiprocessing
-import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ridgeline.kernels.machine_code import CodeReadError, MachineCode, read_amd, read_nvidia
+from ridgeline.kernels.issue_slots import loop_usage
+from ridgeline.kernels.machine_code import CodeReadError, MachineCode, machine_code, main_loop, read_amd, read_nvidia
 
 if TYPE_CHECKING:
     from triton.runtime.jit import JITFunction
@@ -109,10 +102,20 @@ class CompiledKernel(MachineCode):
 
     target: str = ""
     label: str = ""
+    kernel: str = ""
+    """Name of the Triton function."""
     shared_bytes: int = 0
     """Shared memory (LDS) of one program."""
     num_warps: int = 0
     """Warps of one program, those included that the compiler adds when it specialises warps."""
+    asked_warps: int = 0
+    """Warps that the configuration asks for."""
+    num_stages: int = 0
+    loop_results: Mapping[str, float] = field(default_factory=dict)
+    """Results of one turn of the main loop by kind of instruction (:class:`ridgeline.kernels.issue_slots.LoopUsage`)."""
+    loop_matrix_flop: Mapping[str, float] = field(default_factory=dict)
+    loop_reason: str = ""
+    """Why the two above do not say everything; empty where they do."""
     seconds: float = 0.0
     """Compile time; near zero where Triton's cache held the result."""
     cubin: bytes = field(default=b"", repr=False, compare=False)
@@ -123,6 +126,19 @@ class CompiledKernel(MachineCode):
         values = asdict(self)
         del values["cubin"]
         return values
+
+
+@dataclass(frozen=True)
+class FailedKernel:
+    """A kernel that does not compile for a target."""
+
+    target: str
+    label: str
+    kernel: str
+    asked_warps: int
+    num_stages: int
+    error: str
+    """One line: kernel, target, and the compiler's reason."""
 
 
 def compile_for(compilation: Compilation, target: Target) -> CompiledKernel:
@@ -143,21 +159,32 @@ def compile_for(compilation: Compilation, target: Target) -> CompiledKernel:
         compiled = _compile(compilation, target)
         seconds = time.perf_counter() - started
         if target.backend == "cuda":
-            binary = compiled.asm["cubin"]
-            code = read_nvidia(binary, target.name)
+            binary, ptx = compiled.asm["cubin"], compiled.asm["ptx"]
+            listing = read_nvidia(binary, target.name)
         else:
-            binary = compiled.asm["hsaco"]
-            code = read_amd(compiled.asm["amdgcn"])
+            binary, ptx = compiled.asm["hsaco"], ""
+            listing = read_amd(compiled.asm["amdgcn"])
     except CodeReadError as error:
         raise CompileError(f"{compilation.label} for {target.name}: {error}") from error
     except Exception as error:
         raise CompileError(f"{compilation.label} for {target.name}: {_reason(error)}") from error
+    warps = compiled.metadata.num_warps
+    usage = loop_usage(main_loop(listing.instructions), target.name, warps, ptx)
+    specialised = (
+        f"{warps} warps for {compilation.num_warps}: they are specialised, and each part has a loop of its own"
+    )
     return CompiledKernel(
-        **vars(code),
+        **vars(machine_code(listing)),
         target=target.name,
         label=compilation.label,
+        kernel=compilation.kernel.__name__,
         shared_bytes=compiled.metadata.shared,
-        num_warps=compiled.metadata.num_warps,
+        num_warps=warps,
+        asked_warps=compilation.num_warps,
+        num_stages=compilation.num_stages,
+        loop_results=usage.results,
+        loop_matrix_flop=usage.matrix_flop,
+        loop_reason=usage.reason or ("" if warps == compilation.num_warps else specialised),
         seconds=seconds,
         cubin=binary,
     )
@@ -192,98 +219,3 @@ def _reason(error: BaseException) -> str:
     if not lines:
         return type(error).__name__
     return f"{type(error).__name__}: {lines[-1] if lines[0].startswith('at ') else lines[0]}"
-
-
-def kernel_modules() -> list[str]:
-    """Modules of this package that hold Triton kernels: every ``kernels/<operator>/triton_*.py``."""
-    root = Path(__file__).parent
-    return [f"ridgeline.kernels.{path.parent.name}.{path.stem}" for path in sorted(root.glob("*/triton_*.py"))]
-
-
-def compile_modules(modules: Iterable[str], targets: Sequence[Target], processes: int = 2) -> list[dict[str, Any]]:
-    """Compile all that ``modules`` offer for each target, in parallel; one dictionary each, in order.
-
-    A kernel that does not compile yields ``{"target", "label", "error"}`` and leaves the others alone.
-    """
-    tasks = []
-    for module in modules:
-        for index, compilation in enumerate(importlib.import_module(module).compilations()):
-            wanted = [
-                target.name for target in targets if not compilation.targets or target.name in compilation.targets
-            ]
-            tasks += [(module, index, name) for name in wanted]
-    with _pool(processes) as pool:
-        futures = [pool.submit(_compile_task, task) for task in tasks]
-    return [_result(future, task) for future, task in zip(futures, tasks, strict=True)]
-
-
-def _pool(processes: int) -> ProcessPoolExecutor:
-    # Fresh interpreters: LLVM's threads and Triton's knobs do not survive a fork well.
-    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_be_quiet)
-
-
-def _be_quiet() -> None:
-    """LLVM writes the whole module to the error stream where a pass fails; CompileError says what is needed."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    os.close(null)
-
-
-def _result(future: Future[dict[str, Any]], task: tuple[str, int, str]) -> dict[str, Any]:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        pass
-    # A compiler that dies takes the pool along: what was not done yet is tried again, each task alone.
-    with _pool(1) as pool:
-        try:
-            return pool.submit(_compile_task, task).result()
-        except BrokenProcessPool:
-            module, index, target = task
-            label = importlib.import_module(module).compilations()[index].label
-            return {"target": target, "label": label, "error": f"{label} for {target}: the compiler died"}
-
-
-def _compile_task(task: tuple[str, int, str]) -> dict[str, Any]:
-    module, index, target = task
-    compilation = importlib.import_module(module).compilations()[index]
-    try:
-        return compile_for(compilation, TARGETS[target]).to_dict()
-    except CompileError as error:
-        return {"target": target, "label": compilation.label, "error": str(error)}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Compile and print; exit code 0, 1 where a kernel did not compile, 2 for an unknown target."""
-    parser = argparse.ArgumentParser(prog="python -m ridgeline.kernels.compiled", description=main.__doc__)
-    parser.add_argument("modules", nargs="*", help="modules with compilations(); default: all of this package")
-    parser.add_argument("--targets", default=",".join(TARGETS), help=f"comma-separated: {', '.join(TARGETS)}")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--json", action="store_true", help="one JSON list on standard output")
-    options = parser.parse_args(arguments)
-    unknown = [name for name in options.targets.split(",") if name not in TARGETS]
-    if unknown:
-        print(f"unknown target {unknown[0]!r}: one of {', '.join(TARGETS)}", file=sys.stderr)
-        return 2
-    targets = [TARGETS[name] for name in options.targets.split(",")]
-    kernels = compile_modules(options.modules or kernel_modules(), targets, options.processes)
-    if options.json:
-        print(json.dumps(kernels))
-    else:
-        for kernel in kernels:
-            print(kernel.get("error") or _line(kernel))
-    return 1 if any("error" in kernel for kernel in kernels) else 0
-
-
-def _line(kernel: Mapping[str, Any]) -> str:
-    instructions = " ".join(kernel["matrix_instructions"]) or "no matrix instructions"
-    return (
-        f"{kernel['target']:7} {kernel['label']:52} {kernel['registers']:4} registers "
-        f"{kernel['spills_bytes']:5} B spilled {kernel['shared_bytes']:7} B shared {kernel['code_bytes']:6} B code "
-        f"{kernel['seconds']:5.1f} s  {instructions}"
-    )
-
-
-if __name__ == "__main__":
-    # The kernels import this module by its name; run that copy, so that there is one CompileError.
-    sys.exit(importlib.import_module("ridgeline.kernels.compiled").main())

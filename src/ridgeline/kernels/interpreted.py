@@ -47,7 +47,9 @@ def interpreted_errors(
     """
     for problem in problems:
         if getattr(problem, "precision", "") == "bfloat16":
-            raise InterpreterError(f"{problem.label}: the interpreter computes bfloat16 wrongly; ask float16 or float32")
+            raise InterpreterError(
+                f"{problem.label}: the interpreter computes bfloat16 wrongly; ask float16 or float32"
+            )
     task = {
         "operator": operator_name,
         "implementation": implementation,

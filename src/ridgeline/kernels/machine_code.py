@@ -5,6 +5,7 @@ NVIDIA cubins are read with ``cuobjdump`` of Triton's wheel, AMD code from the a
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import tempfile
@@ -13,9 +14,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ridgeline.kernels.control_flow import Instruction, loops
+
 
 class CodeReadError(RuntimeError):
     """Compiled code, or the output of a tool, that does not look as expected. One line."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One kernel as its disassembler lists it."""
+
+    registers: int
+    spills_bytes: int
+    code_bytes: int
+    instructions: tuple[Instruction, ...]
 
 
 @dataclass(frozen=True)
@@ -33,25 +46,19 @@ class MachineCode:
     """Count by opcode (NVIDIA: without modifiers), over the whole kernel."""
     main_loop: Mapping[str, int] = field(default_factory=dict)
     """The same over the main loop: the loop with the matrix instructions, else with the multiply-adds, else any."""
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One instruction, with the address it may branch to. Addresses only need to be in order."""
-
-    address: int
-    opcode: str
-    target: int | None = None
+    asynchronous_copies: Mapping[str, int] = field(default_factory=dict)
+    """Count by opcode of what copies from global to shared memory past the registers: LDGSTS (cp.async), UTMALDG and
+    UBLKCP (TMA), buffer_load ... lds."""
 
 
 # "/*1db0*/  @!P5 HGMMA.64x128x16.F32.BF16 R24, gdesc[UR8].tnspB, R24 ;"; the guard may be a uniform predicate.
-_SASS = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*(?:\.\w+)*)\s*(.*?);")
+_SASS = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*(?:\.\w+)*)\s*(.*?);")
 _RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+) .*?LOCAL:(\d+)")
 _AMD_INSTRUCTION = re.compile(r"^\t([a-z]\w+)(?:\s+(.*))?$")
 _AMD_LABEL = re.compile(r"^(\.L\w+):")
 
 
-def read_nvidia(cubin: bytes, target: str) -> MachineCode:
+def read_nvidia(cubin: bytes, target: str) -> Listing:
     """Read a cubin.
 
     Raises:
@@ -66,10 +73,10 @@ def read_nvidia(cubin: bytes, target: str) -> MachineCode:
         raise CodeReadError(f"cuobjdump shows no kernel in the cubin for {target}")
     registers, stack, local = (int(value) for value in resources.groups())
     code_bytes = instructions[-1].address + 16  # every instruction since Volta takes 16 bytes
-    return _machine_code(registers, stack + local, code_bytes, instructions)
+    return Listing(registers, stack + local, code_bytes, tuple(instructions))
 
 
-def read_amd(assembly: str) -> MachineCode:
+def read_amd(assembly: str) -> Listing:
     """Read the assembly of one kernel as LLVM writes it, metadata at its end.
 
     Raises:
@@ -81,7 +88,7 @@ def read_amd(assembly: str) -> MachineCode:
         code_bytes = int(_search(r"codeLenInByte = (\d+)", assembly))
     except ValueError:
         raise CodeReadError("the AMD assembly has no metadata of registers and code length") from None
-    return _machine_code(registers, spills_bytes, code_bytes, parse_amd(assembly))
+    return Listing(registers, spills_bytes, code_bytes, tuple(parse_amd(assembly)))
 
 
 def parse_sass(text: str) -> list[Instruction]:
@@ -91,9 +98,13 @@ def parse_sass(text: str) -> list[Instruction]:
         found = _SASS.match(line)
         if not found:
             continue
-        address, opcode, operands = found.groups()
-        goal = re.search(r"0x([0-9a-f]+)\s*$", operands) if opcode.split(".")[0] in ("BRA", "BRX", "JMP") else None
-        instructions.append(Instruction(int(address, 16), opcode, int(goal[1], 16) if goal else None))
+        address, guard, opcode, operands = found.groups()
+        base = opcode.split(".")[0]
+        goal = re.search(r"0x([0-9a-f]+)\s*$", operands) if base in ("BRA", "JMP") else None
+        # "BRA.U UP0, 0x1a0" has its condition among the operands.
+        sure = not guard and (base in ("EXIT", "RET", "BRX") or (goal is not None and "," not in operands))
+        target = int(goal[1], 16) if goal else None
+        instructions.append(Instruction(int(address, 16), opcode, target, operands, not sure))
     return instructions
 
 
@@ -106,13 +117,25 @@ def parse_amd(text: str) -> list[Instruction]:
         found = _AMD_INSTRUCTION.match(line.split(";")[0].rstrip())
         if found:
             branches = found[1].startswith(("s_cbranch", "s_branch"))
-            instructions.append(Instruction(number, found[1], labels.get(found[2] or "") if branches else None))
+            operands = found[2] or ""
+            target = labels.get(operands) if branches else None
+            sure = found[1] in ("s_branch", "s_endpgm", "s_setpc_b64")
+            instructions.append(Instruction(number, found[1], target, operands, not sure))
     return instructions
 
 
 def is_matrix(opcode: str) -> bool:
     """Whether the matrix unit executes it: HMMA, IMMA, QMMA, HGMMA, UTCHMMA, ... or v_mfma_*, v_smfmac_*, v_wmma_*."""
     return opcode.split(".")[0].endswith("MMA") or opcode.startswith(("v_mfma_", "v_smfmac_", "v_wmma_"))
+
+
+def is_asynchronous_copy(instruction: Instruction) -> bool:
+    """Whether it copies from global to shared memory (LDS) past the registers, while the warp goes on."""
+    opcode = instruction.opcode.split(".")[0]
+    if opcode in ("LDGSTS", "UTMALDG", "UBLKCP"):
+        return True
+    loads = opcode.startswith(("buffer_load_", "global_load_"))
+    return loads and (opcode.startswith("global_load_lds_") or instruction.operands.rsplit(" ", 1)[-1] == "lds")
 
 
 def is_multiply_add(opcode: str) -> bool:
@@ -123,47 +146,60 @@ def is_multiply_add(opcode: str) -> bool:
 
 
 def main_loop(instructions: Sequence[Instruction]) -> list[Instruction]:
-    """The loop that does the work, as the range of a backward branch; empty where there is no loop.
+    """The loop that does the work; empty where there is no loop.
 
     It has matrix instructions if any loop has, else multiply-adds if any has; it holds no smaller such loop, and it
-    has the most of them. (A loop that waits for a barrier may lie inside it: that one has none.)
+    has the most of them. Loops inside it that only wait are left out: what they repeat is no work, and compilers place
+    the second look at a barrier far away, for when the first one fails. What stands behind a condition is counted.
     """
-    loops = [
-        [i for i in instructions if branch.target <= i.address <= branch.address]
-        for branch in instructions
-        if branch.target is not None and branch.target < branch.address
-    ]
+    found = loops(instructions)
     for kind in (is_matrix, is_multiply_add, lambda opcode: True):
-        counts = [sum(kind(i.opcode) for i in loop) for loop in loops]
-        working = [(count, loop) for count, loop in zip(counts, loops, strict=True) if count]
+        counts = [sum(kind(i.opcode) for i in loop) for loop in found]
+        working = [(count, loop) for count, loop in zip(counts, found, strict=True) if count]
         innermost = [
             (count, loop)
             for count, loop in working
             if not any(inner is not loop and _holds(loop, inner) for _, inner in working)
         ]
         if innermost:
-            return max(innermost, key=lambda pair: (pair[0], -len(pair[1])))[1]
+            chosen = max(innermost, key=lambda pair: (pair[0], -len(pair[1])))[1]
+            waits = {
+                i.address
+                for inner in found
+                if inner is not chosen and _holds(chosen, inner) and all(_only_waits(i.opcode) for i in inner)
+                for i in inner
+            }
+            # The way back from a wait that stands far away is no part of the work either.
+            for wait, following in itertools.pairwise(chosen):
+                if wait.address in waits and following.target is not None and not following.falls_through:
+                    waits.add(following.address)
+            return [i for i in chosen if i.address not in waits]
     return []
 
 
 def _holds(outer: Sequence[Instruction], inner: Sequence[Instruction]) -> bool:
-    within = outer[0].address <= inner[0].address and inner[-1].address <= outer[-1].address
-    return within and len(inner) < len(outer)
+    return len(inner) < len(outer) and {i.address for i in inner} <= {i.address for i in outer}
 
 
-def _machine_code(
-    registers: int, spills_bytes: int, code_bytes: int, instructions: Sequence[Instruction]
-) -> MachineCode:
+def _only_waits(opcode: str) -> bool:
+    return opcode.split(".")[0] in ("SYNCS", "BRA", "NOP", "NANOSLEEP", "YIELD", "WARPSYNC", "BSYNC", "BSSY")
+
+
+def machine_code(listing: Listing) -> MachineCode:
+    """What is worth knowing of a listing."""
+
     def count(some: Sequence[Instruction]) -> dict[str, int]:
         return dict(Counter(i.opcode.split(".")[0] for i in some).most_common())
 
+    instructions = listing.instructions
     return MachineCode(
-        registers,
-        spills_bytes,
-        code_bytes,
+        listing.registers,
+        listing.spills_bytes,
+        listing.code_bytes,
         matrix_instructions=tuple(sorted({i.opcode for i in instructions if is_matrix(i.opcode)})),
         instructions=count(instructions),
         main_loop=count(main_loop(instructions)),
+        asynchronous_copies=count([i for i in instructions if is_asynchronous_copy(i)]),
     )
 
 

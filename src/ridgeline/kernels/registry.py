@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ridgeline.analytical.problem import Problem
+from ridgeline.analytical.problem import NO_STRUCTURE, Problem, Structure
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +88,14 @@ class Operator:
     def make_inputs(self, problem: Any, generator: torch.Generator) -> Tensors:
         """What changes from call to call."""
         raise NotImplementedError
+
+    def structure(self, problem: Any, constants: Tensors, inputs: Tensors) -> Structure:
+        """What constants and inputs realise of the problem's data-dependent part, and a digest of it.
+
+        It must follow from the problem alone (its generator, parameters and seed): buffers that a measurement takes
+        by turns are then of one structure. By default a problem has none.
+        """
+        return NO_STRUCTURE
 
     def make_output(self, problem: Any) -> torch.Tensor:
         """An uninitialised output tensor of the right shape and dtype."""

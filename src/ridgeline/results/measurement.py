@@ -97,8 +97,9 @@ class Measurement(StoredRecord):
     """One implementation, on one problem, in one process."""
 
     kind: Literal["measurement"] = "measurement"
-    role: Literal["case", "roof"] = "case"
-    """roof: a ``stream`` or ``fma`` case that was run to find a ceiling."""
+    role: Literal["case", "roof", "tuning"] = "case"
+    """roof: a ``stream`` or ``fma`` case that was run to find a ceiling; tuning: a candidate of a search for the best
+    configuration."""
     case_id: str
     """Hash of problem, implementation, placement and protocol."""
     content_key: str
@@ -109,6 +110,8 @@ class Measurement(StoredRecord):
     """Implementation that this one is compared with; empty where the operator names none for this precision."""
     problem: dict[str, int | float | bool | str]
     problem_label: str
+    config: dict[str, int | float | bool | str] = {}
+    """Tuned configuration, part of the content key; empty for the implementation's default."""
     tf32: bool = False
     """Whether float32 operands were rounded to TF32 before they were multiplied: its roof is then that of TF32."""
     papers: tuple[str, ...] = ()

@@ -6,7 +6,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ridgeline.results.check import PaperCheck
 from ridgeline.results.comparison import Comparison
+from ridgeline.results.compile import CompiledCode
 from ridgeline.results.counters import Counters
 from ridgeline.results.fact import SCHEMA_VERSION, StoredRecord
 from ridgeline.results.imported import Imported
@@ -26,6 +28,8 @@ KINDS: dict[str, type[StoredRecord]] = {
     "model_step": ModelStep,
     "published": Published,
     "serving": Serving,
+    "check": PaperCheck,
+    "compile": CompiledCode,
 }
 """A further kind is a further class here, told apart by ``kind``."""
 

@@ -17,7 +17,7 @@ from ridgeline.analytical.ceilings import PHYSICAL, Bandwidth, Rate
 from ridgeline.analytical.clock_correction import device_at_clock
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.operators import make_problem
-from ridgeline.analytical.problem import Problem, ProblemError
+from ridgeline.analytical.problem import Problem, ProblemError, Structure
 from ridgeline.analytical.quantities import canonical_json
 from ridgeline.analytical.roofline import bound
 from ridgeline.analytical.statistics import interval_ranks, summarise
@@ -143,17 +143,23 @@ class _Works:
 
     def of(self, record: Measurement) -> tuple[Problem, Work] | None:
         """``None`` where this installation does not know the operator (a user's own) or its parameters."""
-        key = f"{record.tf32} {record.operator} {canonical_json(record.problem)}"
+        figures = record.structure_figures
+        key = f"{record.tf32} {record.operator} {canonical_json(record.problem)} {canonical_json(figures)}"
         if key not in self._known:
-            self._known[key] = problem_and_work(record.operator, record.problem, record.tf32)
+            self._known[key] = problem_and_work(record.operator, record.problem, record.tf32, figures)
         return self._known[key]
 
 
-def problem_and_work(operator: str, parameters: Mapping[str, Any], tf32: bool) -> tuple[Problem, Work] | None:
-    """What a record computed, from its columns of the same names; ``None`` as for an operator of the user's own."""
+def problem_and_work(
+    operator: str, parameters: Mapping[str, Any], tf32: bool, structure_figures: Mapping[str, float] | None = None
+) -> tuple[Problem, Work] | None:
+    """What a record computed, from its columns of the same names; ``None`` as for an operator of the user's own.
+
+    The work is that of the structure whose figures are stored, or else the forecast.
+    """
     try:
         problem = make_problem(operator, dict(parameters))
-        work = problem.expected_work()
+        work = problem.known_work(Structure(structure_figures or {}))
     except (ProblemError, TypeError, ValueError):
         return None
     return problem, work.in_tfloat32() if tf32 else work

@@ -44,8 +44,8 @@ class RunWriter:
         except BaseException:
             lock.release()
             raise
-        self.done: set[tuple[str, int]] = {(m.case_id, m.process) for m in self.measurements}
-        """(case_id, process) of every measurement in the journal."""
+        self.done: set[tuple[str, int]] = {(m.content_key, m.process) for m in self.measurements}
+        """(content_key, process) of every measurement in the journal."""
 
     @property
     def run_id(self) -> str:
@@ -73,7 +73,7 @@ class RunWriter:
             raise StoreError(f"{self.path}: a record of run {record.run_id!r} does not belong here")
         self._journal.append(record)
         if isinstance(record, Measurement):
-            self.done.add((record.case_id, record.process))
+            self.done.add((record.content_key, record.process))
 
     def set_device(self, device: Device) -> None:
         """Replace the device of the run, as when its ceilings were measured.

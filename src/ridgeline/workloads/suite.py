@@ -33,6 +33,9 @@ class Settings(BaseModel):
     """Stop when half the interval's width over the median is below this."""
     budget_s: float = Field(default=3.0, gt=0.0)
     """Seconds of timing after which a case that missed its target is `unstable`."""
+    extra_s: float = Field(default=0.0, ge=0.0)
+    """Seconds that the cases of a process may take beyond `budget_s`, all together: a case goes on where about as many
+    as it still needs are left."""
     timeout_s: float = Field(default=120.0, gt=0.0)
     """Seconds after which a case is killed."""
     memory_limit_bytes: float | None = Field(default=None, gt=0.0)

@@ -12,7 +12,7 @@ from synthetic import make_device, make_manifest, make_measurement
 from ridgeline.results import views
 from ridgeline.results.durable import StoreError
 from ridgeline.results.imported import Imported
-from ridgeline.results.importers.profile import Target, import_profile, parse_problem
+from ridgeline.results.importers.profile import Target, import_profile
 from ridgeline.results.importers.pytest_benchmark import import_pytest_benchmark
 from ridgeline.results.store import Store
 
@@ -172,12 +172,6 @@ def test_a_case_is_named_by_its_id_and_calls_divide(store: Store, tmp_path: Path
     case = row_of(store)["case_id"]
     import_profile(store, file_of(tmp_path, NCU_RAW), "ncu", Target(case_id=case[:6]), calls=1)
     assert row_of(store)["dram_bytes_measured"] == pytest.approx(7.0e6)
-
-
-def test_problems_are_read_as_key_and_value() -> None:
-    assert parse_problem("m=64,precision=float32,causal=true") == {"m": 64, "precision": "float32", "causal": True}
-    with pytest.raises(StoreError):
-        parse_problem("m")
 
 
 def benchmark_json(**stats: Any) -> str:

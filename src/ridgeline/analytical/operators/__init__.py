@@ -4,7 +4,7 @@ What is where (formulas in docs/operators.md):
 
 - products: ``gemm``, ``weight_only_gemm``, ``lut_gemm``, ``integer_gemm``, ``sparse_gemm``, ``gather_mlp``, ``mlp``
 - attention: ``attention``, ``paged_attention``, ``mla``, ``quantised_attention``, ``sparse_attention``,
-  ``attention_selector``, ``tree_attention``
+  ``block_sparse_attention``, ``token_gather``, ``attention_selector``, ``line_selector``, ``tree_attention``
 - around them: ``norm``, ``activation``, ``rope``, ``softmax``, ``elementwise``, ``embedding``, ``top_k``, ``moe``
 - sequences and images: ``scan``, ``recurrent_cell``, ``long_conv``, ``convolution``
 - linear algebra: ``positive_definite``
@@ -18,6 +18,7 @@ one do it. What is done value by value is keyed to the vector unit, exponentials
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,11 +34,23 @@ from ridgeline.analytical.operators.attention import (
     pages,
 )
 from ridgeline.analytical.operators.attention_selector import (
+    CentroidSelector,
+    CodebookSelector,
+    LabelChannelSelector,
     accumulated_score_selector_work,
     centroid_selector_work,
     codebook_selector_work,
+    hierarchical_centroid_selector_work,
     label_channel_selector_work,
     line_selector_work,
+)
+from ridgeline.analytical.operators.block_sparse_attention import (
+    BlockSparseAttention,
+    strided_blocks,
+    strided_columns,
+    strided_kv_bytes,
+    strided_kv_tokens,
+    strided_shifts,
 )
 from ridgeline.analytical.operators.collective import Collective, all_gather_work, reduce_scatter_work, send_work
 from ridgeline.analytical.operators.convolution import (
@@ -62,6 +75,7 @@ from ridgeline.analytical.operators.integer_gemm import (
     shift_gemm_work,
     ternary_gemm_work,
 )
+from ridgeline.analytical.operators.line_selector import LineSelector
 from ridgeline.analytical.operators.long_conv import (
     LONG_CONV_METHODS,
     LongConv,
@@ -102,12 +116,7 @@ from ridgeline.analytical.operators.scan import (
     selective_scan_work,
 )
 from ridgeline.analytical.operators.softmax import softmax_work
-from ridgeline.analytical.operators.sparse_attention import (
-    BlockSparseAttention,
-    TokenGatherAttention,
-    sparse_attention_work,
-    strided_blocks,
-)
+from ridgeline.analytical.operators.sparse_attention import sparse_attention_work
 from ridgeline.analytical.operators.sparse_gemm import (
     SparseGemm,
     block_sparse_gemm_work,
@@ -115,6 +124,7 @@ from ridgeline.analytical.operators.sparse_gemm import (
     structured_sparse_gemm_work,
 )
 from ridgeline.analytical.operators.stream import STREAM_ARRAYS, Stream, stream_work
+from ridgeline.analytical.operators.token_gather import TokenGatherAttention
 from ridgeline.analytical.operators.top_k import TopK, sampling_work, speculative_verify_work, top_k_work
 from ridgeline.analytical.operators.tree_attention import (
     TreeAttention,
@@ -137,7 +147,9 @@ __all__ = [
     "Attention",
     "BlockSparseAttention",
     "Cell",
+    "CentroidSelector",
     "Cholesky",
+    "CodebookSelector",
     "Collective",
     "Conv2d",
     "EmbeddingBag",
@@ -148,6 +160,8 @@ __all__ = [
     "Gemm",
     "IntegerGemm",
     "KernelMatrix",
+    "LabelChannelSelector",
+    "LineSelector",
     "LongConv",
     "LowRankGemm",
     "LutGemm",
@@ -199,6 +213,7 @@ __all__ = [
     "gather_mlp_work",
     "gemm_work",
     "gram_kernel_work",
+    "hierarchical_centroid_selector_work",
     "int8_gemm_work",
     "kernel_matrix_work",
     "label_channel_selector_work",
@@ -233,6 +248,10 @@ __all__ = [
     "split_kv_combine_work",
     "stream_work",
     "strided_blocks",
+    "strided_columns",
+    "strided_kv_bytes",
+    "strided_kv_tokens",
+    "strided_shifts",
     "structured_sparse_gemm_work",
     "ternary_gemm_work",
     "top_k_work",
@@ -262,3 +281,29 @@ def make_problem(operator: str, parameters: Mapping[str, Any]) -> Problem:
         if missing and name not in parameters:
             raise ProblemError(name, f"{operator} needs it")
     return cls(**parameters)
+
+
+def parameters_from_text(text: str) -> dict[str, int | float | bool | str]:
+    """Parameters as people write them: ``m=512,causal=true,precision=float32``, or a JSON object.
+
+    Raises:
+        ProblemError: for text that is neither (key ``problem``).
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ProblemError("problem", f"not JSON: {error}") from None
+        if not all(isinstance(value, int | float | bool | str) for value in values.values()):
+            raise ProblemError("problem", "its values must be numbers, true or false, or text")
+        return dict(values)
+    found: dict[str, int | float | bool | str] = {}
+    for part in text.split(","):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not key or not value:
+            raise ProblemError("problem", f"{part!r} is no key=value; write m=512,n=512,k=512,precision=float32")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found

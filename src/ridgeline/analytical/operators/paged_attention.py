@@ -120,4 +120,6 @@ class PagedAttention(Problem):
         heads = f"H{self.q_heads}" + (f"/{self.kv_heads}" if self.kv_heads != self.q_heads else "")
         queries = f" T{self.q_length}" if self.q_length > 1 else ""
         stored = f" kv {self.kv_precision}" if self.kv_precision else ""
-        return f"B{self.batch} {heads}{queries} S1-{self.kv_length} p{self.page} d{self.head_dim} {self.precision}{stored}"
+        return (
+            f"B{self.batch} {heads}{queries} S1-{self.kv_length} p{self.page} d{self.head_dim} {self.precision}{stored}"
+        )

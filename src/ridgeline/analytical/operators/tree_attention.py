@@ -100,8 +100,9 @@ class TreeAttention(Problem):
     """Verification of a tree of ``nodes`` drafted tokens after ``context`` tokens, the same tree for every sequence.
 
     O[batch, q_heads, nodes, head_dim] of Q, a query a node, and of K, V[batch, kv_heads, context + nodes, head_dim]: the
-    context's keys, then those of the nodes. The tree is drawn with ``seed``: each node but the first hangs on one of those before it, all alike (a random
-    recursive tree). The structure's figure is ``ancestor_pairs``: nodes seen by nodes, themselves included.
+    context's keys, then those of the nodes. The tree is drawn with ``seed``: each node but the first hangs on one of
+    those before it, all alike (a random recursive tree). The structure's figure is ``ancestor_pairs``: nodes seen by
+    nodes, themselves included.
     """
 
     batch: int

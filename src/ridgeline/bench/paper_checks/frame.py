@@ -26,11 +26,24 @@ from typing import Literal, get_args
 
 from ridgeline.bench.paper_checks.lab import Lab, Ratio, Side
 
-__all__ = ["Check", "CheckError", "Finding", "Kind", "Lab", "Ratio", "Side", "check", "checks", "load", "unavailable"]
+__all__ = [
+    "Check",
+    "CheckError",
+    "Finding",
+    "Kind",
+    "Lab",
+    "Ratio",
+    "Side",
+    "check",
+    "checks",
+    "get_check",
+    "load",
+    "unavailable",
+]
 
 Kind = Literal["correctness", "quality", "mechanism", "ratio"]
 KINDS: tuple[str, ...] = get_args(Kind)
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_NAME = re.compile(r"[a-z0-9.]+(-[a-z0-9.]+)*")
 
 
 class CheckError(ValueError):
@@ -91,10 +104,10 @@ class Check:
         name = f"{self.paper}/{self.name}"
         if not isinstance(found, Finding):
             raise CheckError(f"{name}: returned {type(found).__name__}, not a Finding")
-        if self.kind == "ratio" and (found.value is None or found.threshold is None):
-            raise CheckError(f"{name}: a ratio has a value and a threshold")
-        if self.kind == "ratio" and not found.passed and not found.reason:
-            raise CheckError(f"{name}: a ratio that misses its threshold needs the roofline's reason")
+        if self.kind == "ratio" and found.value is None:
+            raise CheckError(f"{name}: a ratio has a value")
+        if self.kind == "ratio" and not found.passed and (found.threshold is None or not found.reason):
+            raise CheckError(f"{name}: a ratio that misses has a threshold, and the roofline's reason")
         return found
 
 
@@ -145,6 +158,19 @@ def load() -> None:
 def checks(paper: str | None = None) -> list[Check]:
     """Registered checks, of one paper or of all, in the order they were defined. Call :func:`load` first."""
     return [c for c in _CHECKS.values() if paper is None or c.paper == paper]
+
+
+def get_check(paper: str, name: str) -> Check:
+    """The check ``name`` of ``paper``.
+
+    Raises:
+        CheckError: naming the registered ones.
+    """
+    try:
+        return _CHECKS[paper, name]
+    except KeyError:
+        known = ", ".join(c.name for c in checks(paper)) or "none"
+        raise CheckError(f"no check {name!r} of {paper}: registered: {known}") from None
 
 
 def unavailable() -> Mapping[str, str]:

@@ -58,7 +58,7 @@ def terms_of(view: data.RunView, row: pd.Series) -> tuple[Term, ...]:
     """What each measured ceiling of the run asks for; empty where work or ceilings are unknown."""
     if view.device is None or not isinstance(row["level"], str):
         return ()
-    known = problem_and_work(row["operator"], row["problem"], bool(row["tf32"]))
+    known = problem_and_work(row["operator"], row["problem"], bool(row["tf32"]), row["structure_figures"])
     if known is None:
         return ()
     found = bound(known[1], view.device.select(["measured"], int(row["threads"])), row["level"])

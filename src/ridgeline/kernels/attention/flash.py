@@ -16,7 +16,7 @@ import triton.language as tl
 def load(pointers, mask, NEEDED: tl.constexpr):
     """A tile, with zeros where the mask is false; without looking at the mask where it is not needed."""
     if NEEDED:
-        tile = tl.load(pointers, mask=mask, other=0)
+        tile = tl.load(pointers, mask=mask, other=0.0)
     else:
         tile = tl.load(pointers)
     return tile

@@ -47,9 +47,10 @@ def compiled_flex(
 def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
     """Masks are aligned bottom-right; rows that see no key, which come first, are not computed."""
     if problem.transform != "softmax":
-        raise Unsupported(f"flex_attention changes scores before its softmax, it cannot leave it out: {problem.transform}")
+        raise Unsupported(f"flex_attention always ends in a softmax, whatever changes the scores: {problem.transform}")
     t, s = problem.q_length, problem.kv_length
-    before = s + t if problem.window is None else problem.window - 1  # keys seen before a query's position, and after it
+    # Keys seen before a query's position, and after it.
+    before = s + t if problem.window is None else problem.window - 1
     after = 0 if problem.causal else before
     blind = max(0, t - s - after)
     shift = s - t + blind
@@ -61,7 +62,8 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
         shape = (problem.batch, heads, length, problem.head_dim)
         return torch.zeros(shape, dtype=getattr(torch, problem.precision), device=context.device)
 
-    q, kv = empty(problem.q_heads, t - blind), empty(problem.kv_heads, s)
+    # Of the strides that `run` has, or it would be compiled again there.
+    q, kv = empty(problem.q_heads, t)[:, :, blind:], empty(problem.kv_heads, s)
     # One query aligned bottom-right sees every key, unless there is a window.
     masked = (problem.causal and t > 1) or problem.window is not None
     flex = compiled_flex(sees if masked else None, q, kv, kv.clone())

@@ -171,10 +171,12 @@ def launcher(
     least, most = sum_range(shape.precision, s)
     launch_options = {"num_warps": config["num_warps"], "num_stages": config["num_stages"]}
     programs = triton.cdiv(t * fold, config["block_m"]) * (shape.batch * shape.q_heads // fold)
-    options = {**meta(shape, transform, config, fold, splits, "write" if unified and splits == 1 else ""), **launch_options}
+    writes = "write" if unified and splits == 1 else ""
+    options = {**meta(shape, transform, config, fold, splits, writes), **launch_options}
     again = {**meta(shape, "softmax", config, fold, 1, "read"), **launch_options}
     combining = {**combine_meta(d, splits, transform), "num_warps": 4}
 
+    # `run(kernel, grid)` is what takes the arguments: it launches, or compiles alone.
     def flash(q: Any, k: Any, v: Any, out: Any, lengths: Any, table: Any, run: Callable[..., Any]) -> None:
         width = table.shape[1] if table is not None else 0
         given, target = (t, s, width, scale, bias, least, most), (out if summed is None else summed)
@@ -193,8 +195,9 @@ def launcher(
     if device == "cuda":  # compile here, so that the time is prepare's
         kv_dtype = getattr(torch, shape.kv_precision or shape.precision)
         dtype = getattr(torch, shape.precision)
-        ragged = (scratch((1,), torch.int32), scratch((1, s // shape.page + 1), torch.int32)) if shape.page else (None, None)
-        flash(dtype, kv_dtype, kv_dtype, dtype, *ragged, lambda kernel, grid: _warmer(kernel, grid))
+        lengths = scratch((1,), torch.int32) if shape.page else None
+        table = scratch((1, triton.cdiv(s, shape.page)), torch.int32) if shape.page else None
+        flash(dtype, kv_dtype, kv_dtype, dtype, lengths, table, _warmer)
 
     def launch(inputs: Mapping[str, torch.Tensor], out: torch.Tensor) -> None:
         if in_place:
@@ -230,7 +233,7 @@ def ancestor_bits(ancestors: torch.Tensor) -> torch.Tensor:
 POINTERS = ("q_ptr", "k_ptr", "v_ptr", "out_ptr")
 
 
-def compilation(
+def ahead_of_time(
     label: str,
     shape: Shape,
     transform: str,
@@ -279,7 +282,7 @@ def compilation(
     )
 
 
-def combine_compilation(label: str, precision: str, head_dim: int, splits: int, transform: str) -> Compilation:
+def combine_ahead_of_time(label: str, precision: str, head_dim: int, splits: int, transform: str) -> Compilation:
     """``combine_kernel`` ahead of time."""
     pointers = {"part_ptr": "fp32", "sum_ptr": "fp32", "out_ptr": DTYPES[precision]}
     flagged = transform == "unified_max"

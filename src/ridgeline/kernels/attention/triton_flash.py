@@ -6,14 +6,14 @@ Transforms and kernel are those of :mod:`ridgeline.kernels.attention.transforms`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import triton
 
 from ridgeline.analytical.operators import Attention
-from ridgeline.kernels.attention.launch import Shape, compilation, launcher
-from ridgeline.kernels.compiled import Compilation, local_architecture
+from ridgeline.kernels.attention.launch import Shape, ahead_of_time, launcher
+from ridgeline.kernels.compiled import TARGETS, Compilation, local_architecture
 from ridgeline.kernels.registry import Context, Run, Tensors, implementation
 
 CONFIGS: Mapping[str, tuple[dict[str, int], ...]] = {
@@ -39,20 +39,35 @@ On an H200, causal 4096 x 4096 of 32 heads with d = 128: 446 TFLOP/s with the la
 library's flash kernel: 495); decode from 8192 keys: 3.98 TB/s with the second, 3.85 with the first."""
 
 
-def default_config(problem: Attention, architecture: str) -> dict[str, int]:
+def default_config(shape: Shape, architecture: str) -> dict[str, int]:
     """What was fastest on sm_90; elsewhere the largest tile that the architecture holds without spilling."""
-    size = 0 if problem.head_dim <= 64 else 1 if problem.head_dim <= 128 else 2
-    if problem.precision == "float32":
+    size = 0 if shape.head_dim <= 64 else 1 if shape.head_dim <= 128 else 2
+    if shape.precision == "float32":
         return dict(CONFIGS["float32"][size])
-    if problem.q_length == 1:
-        group = problem.q_heads // problem.kv_heads
-        tile = CONFIGS["decode"][architecture == "sm_90"]
-        return {**tile, "block_m": max(16, triton.next_power_of_2(group))}
+    if shape.q_length == 1:
+        return decode_config(shape.group, architecture)
     if architecture == "sm_90" and size < 2:
         return dict(CONFIGS["prefill"][3])
-    # mma.sync of sm_8x and sm_12x keeps operands and accumulators in registers; wgmma and tcgen05 do not.
-    narrow = architecture.startswith(("sm_8", "sm_12"))
-    return dict(CONFIGS["prefill"][2 if size == 2 else 1 if narrow else 0])
+    # mma.sync of sm_8x and sm_12x keeps operands and accumulators in registers; wgmma and tcgen05 do not. AMD's wide
+    # tile spills under the mask of a window, and its narrow one under that of a tree; so does sm_120's under either.
+    masked = shape.window > 0 or shape.tree
+    narrow = architecture.startswith(("sm_8", "sm_12")) or (masked and architecture.startswith("gfx"))
+    least = size == 2 or (narrow and (shape.tree or (masked and architecture.startswith("sm_12"))))
+    return dict(CONFIGS["prefill"][2 if least else 1 if narrow else 0])
+
+
+def decode_config(rows: int, architecture: str) -> dict[str, int]:
+    """For one tile of few rows."""
+    tile = CONFIGS["decode"][architecture == "sm_90"]
+    return {**tile, "block_m": max(16, triton.next_power_of_2(rows))}
+
+
+def folded_config(shape: Shape, architecture: str) -> dict[str, int]:
+    """Where all heads of a group are in one tile: decode's up to 32 rows, beyond that prefill's."""
+    rows = shape.q_length * shape.group
+    if shape.precision != "float32" and rows <= 32:
+        return decode_config(rows, architecture)
+    return default_config(shape, architecture)
 
 
 def shape_of(problem: Attention) -> Shape:
@@ -81,18 +96,34 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
 
     By default decode folds, so that each key and value is read once; prefill does not.
     """
-    architecture = local_architecture() if context.device == "cuda" else ""
-    config = {**default_config(problem, architecture), **context.config}
     shape = shape_of(problem)
+    config = {**default_config(shape, architecture_of(context)), **context.config}
     fold = shape.group if config.get("fold", problem.q_length == 1) else 1
     return launcher(
         shape, problem.transform, config, context.device, fold=fold, score_bias=problem.score_bias
     )  # fmt: skip
 
 
-WIDE = ("sm_90", "sm_100", "gfx942", "gfx950")
-NARROW = ("sm_80", "sm_89", "sm_120")
-"""Targets that the first two prefill tiles are for."""
+def configurations(problem: Attention) -> Sequence[Mapping[str, int]]:
+    """Tuning space of a problem: the tiles of its regime, decode's as high as a group."""
+    if problem.precision == "float32":
+        return CONFIGS["float32"]
+    if problem.q_length > 1:
+        return CONFIGS["prefill"]
+    rows = max(16, triton.next_power_of_2(problem.q_heads // problem.kv_heads))
+    return [{**tile, "block_m": rows} for tile in CONFIGS["decode"]]
+
+
+def compilation(problem: Attention, config: Mapping[str, int]) -> Compilation:
+    """One tile of the space, as it would be compiled."""
+    shape = shape_of(problem)
+    fold = shape.group if problem.q_length == 1 else 1
+    return ahead_of_time("attention", shape, problem.transform, config, fold=fold)
+
+
+def architecture_of(context: Context) -> str:
+    """The GPU's architecture; empty in the interpreter."""
+    return local_architecture() if context.device == "cuda" else ""
 
 
 def model_shape(q_length: int, precision: str, **more: Any) -> Shape:
@@ -102,21 +133,32 @@ def model_shape(q_length: int, precision: str, **more: Any) -> Shape:
     )  # fmt: skip
 
 
+def shipped(
+    label: str, shape: Shape, transform: str, choose: Callable[[Shape, str], dict[str, int]], **options: Any
+) -> list[Compilation]:
+    """A compilation of each configuration that ``choose`` gives, for the targets that it gives it for."""
+    chosen = {name: choose(shape, name) for name in TARGETS}
+    configs = [config for index, config in enumerate(chosen.values()) if config not in list(chosen.values())[:index]]
+    return [
+        ahead_of_time(
+            label, shape, transform, config, targets=tuple(t for t in chosen if chosen[t] == config), **options
+        )
+        for config in configs
+    ]
+
+
 def compilations() -> tuple[Compilation, ...]:
-    """Causal prefill with either transform and in a window, and decode over 4 folded heads."""
-    wide, narrow, _, hopper = CONFIGS["prefill"]
-    decode, hopper_decode = CONFIGS["decode"]
+    """Causal prefill with either transform and in a window, and decode over 4 folded heads; on sm_90 also other tiles."""
     causal = model_shape(4096, "bfloat16", causal=True)
     window = model_shape(4096, "bfloat16", causal=True, window=1024)
+    decode = model_shape(1, "float16")
+    other = ("sm_90",)
     return (
-        *(
-            compilation(f"attention prefill {name}", shape, transform, config, fold=1, targets=targets)
-            for config, targets in ((hopper, ("sm_90",)), (wide, WIDE), (narrow, NARROW))
-            for name, shape, transform in (("softmax", causal, "softmax"), ("sigmoid", causal, "sigmoid"))
-        ),
-        compilation("attention prefill window", window, "softmax", hopper, fold=1),
-        *(
-            compilation("attention decode softmax", model_shape(1, "float16"), "softmax", config, fold=4, targets=targets)
-            for config, targets in ((hopper_decode, ("sm_90",)), (decode, ()))
-        ),
+        *shipped("attention prefill softmax", causal, "softmax", default_config, fold=1),
+        *shipped("attention prefill sigmoid", causal, "sigmoid", default_config, fold=1),
+        *shipped("attention prefill window", window, "softmax", default_config, fold=1),
+        *shipped("attention decode softmax", decode, "softmax", default_config, fold=4),
+        ahead_of_time("attention prefill softmax", causal, "softmax", CONFIGS["prefill"][0], fold=1, targets=other),
+        ahead_of_time("attention prefill sigmoid", causal, "sigmoid", CONFIGS["prefill"][0], fold=1, targets=other),
+        ahead_of_time("attention decode softmax", decode, "softmax", CONFIGS["decode"][0], fold=4, targets=other),
     )

@@ -10,9 +10,9 @@ paper's 8.
 from __future__ import annotations
 
 from ridgeline.analytical.operators import Attention
-from ridgeline.kernels.attention.launch import combine_compilation, compilation, launcher
-from ridgeline.kernels.attention.triton_flash import CONFIGS, default_config, model_shape, shape_of
-from ridgeline.kernels.compiled import Compilation, local_architecture
+from ridgeline.kernels.attention.launch import combine_ahead_of_time, launcher
+from ridgeline.kernels.attention.triton_flash import architecture_of, default_config, model_shape, shape_of, shipped
+from ridgeline.kernels.compiled import Compilation
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
 
 
@@ -27,9 +27,8 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
     """Decode in parts, prefill in one; ``splits`` and ``phi`` (in units of the scores, default 0) from the config."""
     if problem.transform != "softmax":
         raise Unsupported(f"a unified maximum is of softmax; {problem.transform} has no maximum")
-    architecture = local_architecture() if context.device == "cuda" else ""
-    config = {**default_config(problem, architecture), **context.config}
     shape = shape_of(problem)
+    config = {**default_config(shape, architecture_of(context)), **context.config}
     fold = shape.group if problem.q_length == 1 else 1
     splits = config.get("splits") or (shape.parts(fold, config["block_m"]) if problem.q_length == 1 else 1)
     return launcher(shape, "unified_max", config, context.device, fold=fold, splits=splits)
@@ -37,13 +36,10 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
 
 def compilations() -> tuple[Compilation, ...]:
     """Decode in 16 parts with their combination, causal prefill, and prefill of the flagged rows."""
-    decode, prefill = CONFIGS["decode"][1], CONFIGS["prefill"][3]
-    causal = model_shape(4096, "bfloat16", causal=True)
+    decode, causal = model_shape(1, "float16"), model_shape(4096, "bfloat16", causal=True)
     return (
-        compilation(
-            "attention split unified_max", model_shape(1, "float16"), "unified_max", decode, fold=4, splits=16
-        ),
-        combine_compilation("attention combine unified_max", "float16", 128, 16, "unified_max"),
-        compilation("attention prefill unified_max", causal, "unified_max", prefill, fold=1, flags="write"),
-        compilation("attention prefill flagged", causal, "softmax", prefill, fold=1, flags="read"),
+        *shipped("attention split unified_max", decode, "unified_max", default_config, fold=4, splits=16),
+        combine_ahead_of_time("attention combine unified_max", "float16", 128, 16, "unified_max"),
+        *shipped("attention prefill unified_max", causal, "unified_max", default_config, fold=1, flags="write"),
+        *shipped("attention prefill flagged", causal, "softmax", default_config, fold=1, flags="read"),
     )

@@ -6,11 +6,14 @@ the tile of C lives in the first-level cache and each visit to it does 4 x 4 mul
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numba
 import numpy as np
 import torch
 
 from ridgeline.analytical.operators import Gemm
+from ridgeline.kernels.gemm.panels import pack
 from ridgeline.kernels.registry import Context, Run, Tensors, implementation
 
 # numba's own thread pool. Its OpenMP layer would be a second OpenMP runtime beside torch's, with threads that spin.
@@ -18,28 +21,37 @@ numba.config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]  # numb
 
 PANEL = 64
 """Columns of B in a panel: four vectors of AVX-512."""
-BLOCK_M = 64
-"""Rows of A that reuse a block of a panel."""
-BLOCK_K = 256
-"""Depth of a block: 64 KiB of a float32 panel, in the second-level cache (128 was seen a quarter slower). Up to
-2^24 / 2^14 = 1024 the float32 accumulator is exact for int8, whose products are at most 2^14."""
+DEFAULT: Mapping[str, int] = {"block_m": 64, "block_k": 256}
+"""``block_m``: rows of A that reuse a block of a panel. ``block_k``: depth of a block, 64 KiB of a float32 panel, in the
+second-level cache (128 was seen a quarter slower). Up to 2^24 / 2^14 = 1024 the float32 accumulator is exact for int8,
+whose products are at most 2^14."""
+
+
+def configurations(problem: Gemm) -> Sequence[Mapping[str, int]]:
+    """Tuning space: blocks of 32 to 256 rows and 128 to 1024 deep, none more than twice the problem."""
+    return [
+        {"block_m": rows, "block_k": depth}
+        for rows in (32, 64, 128, 256)
+        for depth in (128, 256, 512, 1024)
+        if rows < 2 * problem.m and depth < 2 * problem.k
+    ]
 
 
 @numba.njit(parallel=True, fastmath={"contract"}, error_model="numpy")
-def multiply(a: np.ndarray, panels: np.ndarray, c: np.ndarray) -> None:
+def multiply(a: np.ndarray, panels: np.ndarray, c: np.ndarray, block_m: int, block_k: int) -> None:
     """C[m, n] = A[m, k] B, with B as [n / PANEL, k, PANEL] flat; float32 inside a block of k, C's dtype between."""
     m, k = a.shape
     n = c.shape[1]
-    blocks_m = (m + BLOCK_M - 1) // BLOCK_M
+    blocks_m = (m + block_m - 1) // block_m
     blocks_n = (n + PANEL - 1) // PANEL
     for item in numba.prange(blocks_m * blocks_n):
         # Neighbouring items share a panel.
-        panel, first_row = item // blocks_m, (item % blocks_m) * BLOCK_M
+        panel, first_row = item // blocks_m, (item % blocks_m) * block_m
         first_column = panel * PANEL
-        rows, columns = min(BLOCK_M, m - first_row), min(PANEL, n - first_column)
+        rows, columns = min(block_m, m - first_row), min(PANEL, n - first_column)
         tile = np.empty(4 * PANEL, dtype=np.float32)
-        for first_k in range(0, k, BLOCK_K):
-            last_k = min(k, first_k + BLOCK_K)
+        for first_k in range(0, k, block_k):
+            last_k = min(k, first_k + block_k)
             row = first_row
             while row < first_row + rows:
                 height = 4 if row + 4 <= first_row + rows else 1
@@ -123,23 +135,20 @@ def one_row(
 f32 = np.float32
 
 
-def pack(b: torch.Tensor) -> np.ndarray:
-    """B[k, n] as panels [ceil(n / PANEL), k, PANEL], flat; columns beyond n are zero."""
-    k, n = b.shape
-    count = -(-n // PANEL)
-    padded = torch.nn.functional.pad(b, (0, count * PANEL - n))
-    return padded.view(k, count, PANEL).transpose(0, 1).contiguous().view(-1).numpy()
-
-
 @implementation("gemm", "numba", devices=("cpu",), precisions=("float32", "int8"))
 def prepare(problem: Gemm, constants: Tensors, context: Context) -> Run:
-    """One parallel loop over tiles of C; ``context.threads`` threads, at most those that numba may use."""
-    panels = pack(constants["b"])
+    """One parallel loop over tiles of C; ``context.threads`` threads, at most those that numba may use.
+
+    Blocks from ``context.config`` (keys as in ``DEFAULT``).
+    """
+    config = {**DEFAULT, **context.config}
+    block_m, block_k = config["block_m"], config["block_k"]
+    panels = pack(constants["b"], PANEL).view(-1).numpy()
     threads = min(context.threads, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
     def run(inputs: Tensors, out: torch.Tensor) -> None:
         numba.set_num_threads(threads)  # per thread of Python and cheap; another prepared state may have changed it
-        multiply(inputs["a"].numpy(), panels, out.numpy())
+        multiply(inputs["a"].numpy(), panels, out.numpy(), block_m, block_k)
 
     # Compiles for these types, so that the time is prepare's.
     dtype, out_dtype = getattr(torch, problem.precision), getattr(torch, problem.output_precision)

@@ -5,7 +5,7 @@ The program order is that of the Triton tutorial "Matrix Multiplication" (Tillet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -103,6 +103,17 @@ def default_config(problem: Gemm, architecture: str) -> dict[str, int]:
     return dict(CONFIGS[kind][-1] if problem.m <= 16 else CONFIGS[kind][0])
 
 
+def configurations(problem: Gemm) -> Sequence[Mapping[str, int]]:
+    """Tuning space of a problem: the tiles of its kind of operand, and Hopper's."""
+    kind = problem.precision if problem.precision in CONFIGS else "half"
+    return [*CONFIGS[kind], *([HOPPER[kind]] if kind in HOPPER else [])]
+
+
+def compilation(problem: Gemm, config: Mapping[str, Any]) -> Compilation:
+    """One tile of the space, as it would be compiled."""
+    return tile_compilation(problem.precision, config)
+
+
 def meta(precision: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """Compile-time parameters of the kernel for one tile."""
     return {
@@ -164,17 +175,20 @@ def compilations() -> tuple[Compilation, ...]:
     )
     hopper = (("bfloat16", HOPPER["half"]), ("int8", HOPPER["int8"]))
     return (
-        *(_compilation(precision, config) for precision, config in cases),
-        *(_compilation(precision, config, ("sm_90",)) for precision, config in hopper),
+        *(tile_compilation(precision, config) for precision, config in cases),
+        *(tile_compilation(precision, config, targets=("sm_90",)) for precision, config in hopper),
     )
 
 
-def _compilation(precision: str, config: Mapping[str, Any], targets: tuple[str, ...] = ()) -> Compilation:
+def tile_compilation(
+    precision: str, config: Mapping[str, Any], *, name: str = "", targets: tuple[str, ...] = ()
+) -> Compilation:
+    """One tile of the kernel; ``name`` stands before the precision in its label."""
     operand, result = DTYPES[precision], DTYPES["int32" if precision == "int8" else precision]
     variant = " tf32" if config.get("input_precision") == "tf32" else ""
     return Compilation(
         kernel=gemm_kernel,
-        label=f"gemm {precision}{variant} {config['block_m']}x{config['block_n']}x{config['block_k']}",
+        label=f"gemm {name}{precision}{variant} {config['block_m']}x{config['block_n']}x{config['block_k']}",
         signature={
             "a_ptr": f"*{operand}",
             "b_ptr": f"*{operand}",

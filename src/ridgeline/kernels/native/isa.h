@@ -53,6 +53,7 @@ enum Status : int32_t {
     NO_THREAD = -2,         // the system refused a thread
     UNKNOWN_PATH = -3,      // this CPU has no such path
     BAD_ARGUMENT = -4,
+    NO_MEMORY = -5,         // the system refused memory for a thread's scratch
 };
 
 }  // namespace ridgeline

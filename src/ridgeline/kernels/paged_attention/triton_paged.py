@@ -10,24 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import triton
-
 from ridgeline.analytical.operators import PagedAttention
-from ridgeline.kernels.attention.launch import Shape, compilation, launcher
-from ridgeline.kernels.attention.triton_flash import CONFIGS, model_shape
-from ridgeline.kernels.compiled import Compilation, has_float8, local_architecture
+from ridgeline.kernels.attention.launch import Shape, launcher
+from ridgeline.kernels.attention.triton_flash import architecture_of, folded_config, model_shape, shipped
+from ridgeline.kernels.compiled import Compilation, has_float8
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
 
 KV_PRECISIONS = ("float32", "bfloat16", "float16", "float8_e4m3fn")
-
-
-def default_config(shape: Shape) -> dict[str, int]:
-    """Tiles of decode, as high as a group and its few queries need, up to 64 rows."""
-    size = 0 if shape.head_dim <= 64 else 1 if shape.head_dim <= 128 else 2
-    if shape.precision == "float32":
-        return dict(CONFIGS["float32"][size])
-    rows = shape.group * shape.q_length
-    return {**CONFIGS["decode"][0], "block_m": min(64, max(16, triton.next_power_of_2(rows)))}
 
 
 def shape_of(problem: PagedAttention) -> Shape:
@@ -46,18 +35,17 @@ def shape_of(problem: PagedAttention) -> Shape:
     )
 
 
-@implementation(
-    "paged_attention", "triton", devices=("cuda",), precisions=("float32", "bfloat16", "float16")
-)
+@implementation("paged_attention", "triton", devices=("cuda",), precisions=("float32", "bfloat16", "float16"))
 def prepare(problem: PagedAttention, constants: Tensors, context: Context) -> Run:
     """All heads of a group in one tile; tiles and ``splits`` from ``context.config``, or as many as fill the GPU."""
     stored = problem.kv_precision or problem.precision
     if stored not in KV_PRECISIONS:
         raise Unsupported(f"takes keys in {', '.join(KV_PRECISIONS)}, not in {stored}")
-    if stored == "float8_e4m3fn" and context.device == "cuda" and not has_float8(local_architecture()):
-        raise Unsupported(f"{local_architecture()} does not convert float8_e4m3fn")
+    architecture = architecture_of(context)
+    if stored == "float8_e4m3fn" and architecture and not has_float8(architecture):
+        raise Unsupported(f"{architecture} does not convert float8_e4m3fn")
     shape = shape_of(problem)
-    config: Mapping[str, Any] = {**default_config(shape), **context.config}
+    config: Mapping[str, Any] = {**folded_config(shape, architecture_of(context)), **context.config}
     splits = config.get("splits") or shape.parts(shape.group, config["block_m"])
     return launcher(shape, "softmax", config, context.device, fold=shape.group, splits=splits)
 
@@ -65,4 +53,4 @@ def prepare(problem: PagedAttention, constants: Tensors, context: Context) -> Ru
 def compilations() -> tuple[Compilation, ...]:
     """Decode over 4 folded heads in 16 parts from pages of 16 tokens, as vLLM has them."""
     shape = replace(model_shape(1, "bfloat16"), page=16)
-    return (compilation("paged_attention", shape, "softmax", default_config(shape), fold=4, splits=16),)
+    return tuple(shipped("paged_attention", shape, "softmax", folded_config, fold=4, splits=16))

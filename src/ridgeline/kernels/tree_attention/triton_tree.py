@@ -11,16 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from ridgeline.analytical.operators import TreeAttention
-from ridgeline.kernels.attention.launch import Shape, ancestor_bits, compilation, launcher
-from ridgeline.kernels.attention.triton_flash import CONFIGS, model_shape
+from ridgeline.kernels.attention.launch import Shape, ancestor_bits, launcher
+from ridgeline.kernels.attention.triton_flash import architecture_of, folded_config, model_shape, shipped
 from ridgeline.kernels.compiled import Compilation
 from ridgeline.kernels.registry import Context, Run, Tensors, implementation
-
-
-def default_config(head_dim: int, precision: str) -> dict[str, int]:
-    """Tiles of prefill: a tree over a group of heads has rows enough for 64."""
-    size = 0 if head_dim <= 64 else 1 if head_dim <= 128 else 2
-    return dict(CONFIGS["float32"][size] if precision == "float32" else CONFIGS["prefill"][2 if size == 2 else 3])
 
 
 def shape_of(problem: TreeAttention) -> Shape:
@@ -47,7 +41,7 @@ def shape_of(problem: TreeAttention) -> Shape:
 def prepare(problem: TreeAttention, constants: Tensors, context: Context) -> Run:
     """Packs the ancestors. Tiles and ``splits`` from ``context.config``; by default as many parts as fill the GPU."""
     shape = shape_of(problem)
-    config: Mapping[str, Any] = {**default_config(problem.head_dim, problem.precision), **context.config}
+    config: Mapping[str, Any] = {**folded_config(shape, architecture_of(context)), **context.config}
     splits = config.get("splits") or shape.parts(shape.group, config["block_m"])
     words = ancestor_bits(constants["ancestors"])
     return launcher(shape, "softmax", config, context.device, fold=shape.group, splits=splits, ancestors=words)
@@ -56,4 +50,4 @@ def prepare(problem: TreeAttention, constants: Tensors, context: Context) -> Run
 def compilations() -> tuple[Compilation, ...]:
     """A tree over 4 folded heads, in one part."""
     shape = replace(model_shape(64, "bfloat16"), tree=True)
-    return (compilation("tree_attention", shape, "softmax", default_config(128, "bfloat16"), fold=4),)
+    return tuple(shipped("tree_attention", shape, "softmax", folded_config, fold=4))

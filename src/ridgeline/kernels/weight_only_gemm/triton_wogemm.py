@@ -6,7 +6,7 @@ later take from registers (PTX ISA, wgmma: A may be in registers, B may not), an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -172,6 +172,17 @@ def prepare(problem: WeightOnlyGemm, constants: Tensors, context: Context) -> Ru
         weight_only_gemm_kernel[grid](inputs["x"], weight, scale, out, m, n, k, half, **options)
 
     return run
+
+
+def configurations(problem: WeightOnlyGemm) -> Sequence[Mapping[str, int]]:
+    """Tuning space of a problem: every tile."""
+    return CONFIGS
+
+
+def compilation(problem: WeightOnlyGemm, config: Mapping[str, Any]) -> Compilation:
+    """One tile of the space, as it would be compiled."""
+    scales = scale_tile(problem, config["block_k"])
+    return _compilation(problem.precision, problem.group, problem.weight == "int4", scales, config)
 
 
 def compilations() -> tuple[Compilation, ...]:

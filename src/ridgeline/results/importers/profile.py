@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -106,32 +105,6 @@ def import_profile(
         store, run_id=run_id, tool=trace.tool, identity=identity, records=[record], device=device, name=device.name
     )
     return run_id, True
-
-
-def parse_problem(text: str) -> dict[str, int | float | bool | str]:
-    """Parameters from a JSON object, or from ``m=512,causal=true,precision=float32``.
-
-    Raises:
-        StoreError: for text that is neither.
-    """
-    if text.lstrip().startswith("{"):
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise StoreError(f"--problem: not JSON: {error}") from None
-        if not all(isinstance(value, int | float | bool | str) for value in values.values()):
-            raise StoreError("--problem: its values must be numbers, true or false, or text")
-        return dict(values)
-    found: dict[str, int | float | bool | str] = {}
-    for part in text.split(","):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not key or not value:
-            raise StoreError(f"--problem: {part!r}: write parameters as m=512,n=512, or as a JSON object")
-        try:
-            found[key] = json.loads(value)
-        except ValueError:
-            found[key] = value
-    return found
 
 
 def _find(store: Store, target: Target) -> Measurement:

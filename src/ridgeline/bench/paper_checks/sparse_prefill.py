@@ -1,0 +1,66 @@
+"""What the checks of block-sparse prefill share: the dense side, and the roofline's reason for a ratio."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ridgeline.bench.paper_checks.lab import Lab, Ratio, Side
+
+if TYPE_CHECKING:
+    from ridgeline.analytical.operators import Attention, BlockSparseAttention
+    from ridgeline.kernels.registry import Tensors
+
+DENSE = ("torch_sdpa", "native", "native_unified_max")
+"""Dense implementations that can be the strongest at 8192 tokens. Eager and compiled torch write the whole score matrix."""
+RANKED_AT = 2048
+"""Tokens at which the dense implementations are ranked: a sixteenth of the time that 8192 take."""
+RATIO_BUDGET_S = 20.0
+"""One quad of dense attention over 8192 tokens takes 3 to 5 s on two threads."""
+
+
+def dense_problem(problem: BlockSparseAttention) -> Attention:
+    """Dense causal attention of the same shape."""
+    from ridgeline.analytical.operators import Attention
+
+    return Attention(
+        batch=problem.batch, q_heads=problem.q_heads, kv_heads=problem.kv_heads, q_length=problem.queries,
+        kv_length=problem.length, head_dim=problem.head_dim, causal=True, precision=problem.precision,
+    )  # fmt: skip
+
+
+def strongest_dense(lab: Lab, problem: BlockSparseAttention) -> Side:
+    """The fastest dense causal attention registered for this device."""
+    from ridgeline.kernels.registry import implementations
+
+    ranked = dense_problem(replace(problem, length=RANKED_AT))
+    registered = {i.name for i in implementations("attention") if lab.torch_device in i.devices}
+    best = lab.strongest([lab.implementation("attention", ranked, name) for name in DENSE if name in registered])
+    return lab.implementation("attention", dense_problem(problem), best.label)
+
+
+def gflop_per_s(problem: BlockSparseAttention, ratio: Ratio, pairs: float) -> tuple[float, float]:
+    """Rates of the dense and of the sparse side, 1e9 operations on unmasked pairs a second."""
+    flop = 4.0 * problem.head_dim
+    return flop * problem.dense_pairs / ratio.slow_s / 1e9, flop * pairs / ratio.fast_s / 1e9
+
+
+def error_against_masked(lab: Lab, problem: BlockSparseAttention, name: str) -> float:
+    """Relative L2 error of implementation ``name`` against dense attention under the expanded mask, over the whole output.
+
+    Both float32; the masked one is torch's.
+    """
+    import torch
+
+    from ridgeline.kernels.registry import Context, get_implementation, get_operator
+
+    operator = get_operator("block_sparse_attention")
+    inputs: Tensors = operator.make_inputs(problem, lab.generator)
+    outs: list[torch.Tensor] = []
+    for implementation in (name, "torch_masked"):
+        side = lab.implementation("block_sparse_attention", problem, implementation)
+        outs.append(operator.make_output(problem).fill_(float("nan")))
+        get_implementation("block_sparse_attention", side.implementation.name).prepare(
+            problem, {}, Context(lab.torch_device, lab.threads)
+        )(inputs, outs[-1])
+    return float((outs[0] - outs[1]).norm() / outs[1].norm())

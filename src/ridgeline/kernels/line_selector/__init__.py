@@ -1,0 +1,1 @@
+"""Operator ``line_selector`` and its implementations."""

@@ -1,0 +1,1 @@
+"""Decode attention over lists of tokens: the executor of token selectors."""
