@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ridgeline.analytical.operators import Gemm
-from ridgeline.kernels.gemm.crossovers import CrossoverError, Crossovers, crossovers
+from ridgeline.kernels.gemm.crossovers import ROWS, CrossoverError, Crossovers, crossovers
 from ridgeline.kernels.native.build import NativeBuildError
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, get_implementation, implementation
 
@@ -14,7 +14,12 @@ from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, get_i
 def prepare(problem: Gemm, constants: Tensors, context: Context) -> Run:
     """``context.config`` may state ``gemv_below`` and ``flat_below``; else they are measured once and kept."""
     try:
-        known = Crossovers(**context.config) if context.config else crossovers(constants["b"], context.threads)
+        if context.config:
+            known = Crossovers(**context.config)
+        elif problem.m > ROWS[-1]:
+            known = Crossovers(1, 1)  # the library, wherever it begins
+        else:
+            known = crossovers(constants["b"], context.threads)
     except (CrossoverError, NativeBuildError, TypeError) as error:
         raise Unsupported(f"crossovers: {error}") from None
     chosen = get_implementation("gemm", known.choose(problem.m))
