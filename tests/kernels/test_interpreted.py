@@ -20,6 +20,6 @@ def test_what_cannot_be_asked_is_one_line() -> None:
     with pytest.raises(InterpreterError, match="bfloat16"):
         interpreted_errors("tree_attention", [tree_case((1, 2, 1, 5, 9, 16), "bfloat16")])
     sigmoid = attention_case((1, 1, 1, 1, 5, 16), False, "sigmoid")
-    with pytest.raises(InterpreterError, match="triton_unified_max in the interpreter: .*maximum") as caught:
+    with pytest.raises(InterpreterError, match=r"triton_unified_max in the interpreter: .*maximum") as caught:
         interpreted_errors("attention", [sigmoid], "triton_unified_max")
     assert "\n" not in str(caught.value)
