@@ -385,4 +385,16 @@ def test_products_of_amd_take_the_cycles_of_its_calculator(opcode: str, cycles: 
     per_cycle = unit.matrix_flop_per_cycle(product.precision)
     assert per_cycle is not None
     assert product.flop / (per_cycle / unit.partitions) == cycles
-    assert amd_product("v_mfma_f32_32x32x64_f8f6f4", "gfx950") is None, "its operands tell the precision"
+
+
+def test_formats_of_a_mixed_product_are_among_its_operands() -> None:
+    mixed = "v_mfma_f32_32x32x64_f8f6f4"
+    products = [
+        amd_product(mixed, "gfx950", operands)
+        for operands in (
+            "a[0:15], v[0:7], v[8:15], a[0:15]",
+            "a[0:15], v[0:3], v[4:7], a[0:15] cbsz:4 blgp:4",
+            "v0 cbsz:2",
+        )
+    ]
+    assert [p and p.precision for p in products] == ["float8_e4m3fn", "float4_e2m1fn", None]

@@ -8,7 +8,7 @@ what is missing.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -178,8 +178,8 @@ def nvidia_usage(loop: Sequence[Instruction], num_warps: int, ptx: str) -> LoopU
         num_warps: of a program.
         ptx: what the code was made from: only it shows the shapes of tcgen05.mma.
     """
-    results: Counter[str] = Counter()
-    flop: Counter[str] = Counter()
+    results: defaultdict[str, float] = defaultdict(float)
+    flop: defaultdict[str, float] = defaultdict(float)
     reason = ""
     on_tensor_memory = 0
     alone = _of_one_warp(loop)
@@ -237,7 +237,7 @@ _MFMA_PRECISION = {
 _SPECIAL = re.compile(r"v_(?:exp|log|rcp|rcp_iflag|rsq|sqrt|sin|cos)_(?:f16|f32|bf16)")
 
 
-def amd_product(opcode: str, target: str) -> MatrixProduct | None:
+def amd_product(opcode: str, target: str, operands: str = "") -> MatrixProduct | None:
     """The product of one v_mfma_* of a wavefront, its blocks together; ``None`` if unreadable."""
     found = _MFMA.match(opcode)
     if found is None or opcode.startswith("v_smfmac"):
@@ -246,6 +246,11 @@ def amd_product(opcode: str, target: str) -> MatrixProduct | None:
     kind = found[5].removesuffix("_e64").removesuffix("_1k")
     if kind.startswith(("fp8", "bf8")):
         precision: str | None = "float8_e4m3fnuz" if target == "gfx942" else "float8_e4m3fn"
+    elif kind == "f8f6f4":
+        # The formats of A and B are modifiers: 0 and 1 are float8, 2 and 3 float6, 4 float4 (CDNA4 ISA, VOP3P-MAI).
+        formats = {name: int(value) for name, value in re.findall(r"\b(cbsz|blgp):(\d)", operands)}
+        both = {formats.get("cbsz", 0), formats.get("blgp", 0)}
+        precision = "float8_e4m3fn" if both <= {0, 1} else "float4_e2m1fn" if both == {4} else None
     else:
         precision = _MFMA_PRECISION.get(kind)
     return None if precision is None else MatrixProduct(m * int(found[4] or 1), n, k, precision)
@@ -253,14 +258,14 @@ def amd_product(opcode: str, target: str) -> MatrixProduct | None:
 
 def amd_usage(loop: Sequence[Instruction], num_warps: int, target: str) -> LoopUsage:
     """Usage of a main loop of AMD's assembly, which every wavefront executes."""
-    results: Counter[str] = Counter()
-    flop: Counter[str] = Counter()
+    results: defaultdict[str, float] = defaultdict(float)
+    flop: defaultdict[str, float] = defaultdict(float)
     reason = ""
     lanes = 64 * num_warps
     for instruction in loop:
         opcode = instruction.opcode
         if is_matrix(opcode):
-            product = amd_product(opcode, target)
+            product = amd_product(opcode, target, instruction.operands)
             if product is None:
                 reason = f"the shape or the precision of {opcode} is not known"
                 continue
