@@ -27,12 +27,13 @@ CONFIGS: tuple[dict[str, int], ...] = (
     {"block_m": 128, "block_n": 64, "num_warps": 8, "num_stages": 3, "bulk": 1},
     {"block_m": 128, "block_n": 64, "num_warps": 8, "num_stages": 2, "bulk": 1},
 )
-"""Tuning space: the first for d up to 128, the last beyond, where shared memory holds no more."""
+"""Tuning space: the first for softmax with d up to 128; the second for sigmoid, whose first spills on sm_100; the last
+for larger d, where shared memory holds no more."""
 
 
-def default_config(shape: Shape) -> dict[str, int]:
-    """By the head dimension alone."""
-    return dict(CONFIGS[0 if shape.head_dim <= 128 else -1])
+def default_config(shape: Shape, transform: str) -> dict[str, int]:
+    """By head dimension and transform."""
+    return dict(CONFIGS[2 if shape.head_dim > 128 else 0 if transform == "softmax" else 1])
 
 
 @implementation("attention", "triton_bulk", devices=("cuda",), precisions=("bfloat16", "float16"))
@@ -43,7 +44,7 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
             f"a descriptor wants rows of a multiple of 16 bytes: {problem.head_dim} values of 2 bytes are none"
         )
     shape = shape_of(problem)
-    config = {**default_config(shape), **context.config}
+    config = {**default_config(shape, problem.transform), **context.config}
     return launcher(shape, problem.transform, config, context.device, fold=1, score_bias=problem.score_bias)
 
 
@@ -66,5 +67,5 @@ def compilations() -> tuple[Compilation, ...]:
     causal = model_shape(4096, "bfloat16", causal=True)
     return tuple(
         ahead_of_time(f"attention prefill bulk {transform}", causal, transform, config, fold=1, targets=TARGETS)
-        for transform, config in (("softmax", CONFIGS[0]), ("softmax", CONFIGS[1]), ("sigmoid", CONFIGS[0]))
+        for transform, config in (("softmax", CONFIGS[0]), ("softmax", CONFIGS[1]), ("sigmoid", CONFIGS[1]))
     )
