@@ -113,6 +113,13 @@ def attention() -> Iterator[Case]:
             yield against_reference("triton", attention_case(shape, causal, transform, precision, window), config)
     free = attention_case((1, 4, 2, 9, 40, 24), True, "sigmoid_without_bias", "float16")
     yield against_reference("triton", free, {})
+    for shape, causal, transform in (
+        ((2, 4, 2, 20, 37, 24), True, "softmax"),
+        ((1, 2, 2, 33, 20, 40), True, "sigmoid"),
+        ((1, 2, 1, 5, 33, 16), False, "softmax"),
+    ):
+        problem = attention_case(shape, causal, transform, "float16")
+        yield against_reference("triton_bulk", problem, {"block_m": 32, "block_n": 16})
     yield from split_attention()
     yield from unified_attention()
 

@@ -276,6 +276,7 @@ def test_prepare_compiles_for_cuda_without_a_gpu() -> None:
     prepared: set[Any] = {(case["operator"], case["implementation"]) for case in json.loads(done.stdout)}
     assert prepared >= {
         ("attention", "triton"),
+        ("attention", "triton_bulk"),
         ("attention", "triton_split_kv"),
         ("attention", "triton_unified_max"),
         ("centroid_selector", "triton"),

@@ -15,7 +15,7 @@ RUNNER = Path(__file__).with_name("interpret_triton.py")
 GROUPS = {
     "gemm": 15,
     "attention": 50,
-    "paged_attention": 14,
+    "paged_attention": 8,
     "tree_attention": 6,
     "block_sparse_attention": 10,
     "token_gather_attention": 7,

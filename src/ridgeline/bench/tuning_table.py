@@ -34,7 +34,7 @@ def tuning_table(rows: Sequence[Mapping[str, Any]], found: Sequence[Choice]) -> 
                 row["operator"], row["implementation"], row["problem_label"], _text(row["config"]),
                 "" if row["median_s"] is None else f"{row['median_s'] * 1e6:.4g} µs", _half_width(row),
                 _said(choice) if best and choice else "",
-                row["status"] + (f": {row['reason']}".replace("[", r"\[") if row["reason"] else ""),
+                row["status"] + (f": {row['reason']}".replace("[", r"\[") if row["median_s"] is None else ""),
             )  # fmt: skip
         table.add_section()
     return table

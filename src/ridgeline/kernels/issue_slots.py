@@ -8,7 +8,7 @@ what is missing.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -178,8 +178,8 @@ def nvidia_usage(loop: Sequence[Instruction], num_warps: int, ptx: str) -> LoopU
         num_warps: of a program.
         ptx: what the code was made from: only it shows the shapes of tcgen05.mma.
     """
-    results: Counter[str] = Counter()
-    flop: Counter[str] = Counter()
+    results: defaultdict[str, float] = defaultdict(float)
+    flop: defaultdict[str, float] = defaultdict(float)
     reason = ""
     on_tensor_memory = 0
     alone = _of_one_warp(loop)
@@ -258,8 +258,8 @@ def amd_product(opcode: str, target: str, operands: str = "") -> MatrixProduct |
 
 def amd_usage(loop: Sequence[Instruction], num_warps: int, target: str) -> LoopUsage:
     """Usage of a main loop of AMD's assembly, which every wavefront executes."""
-    results: Counter[str] = Counter()
-    flop: Counter[str] = Counter()
+    results: defaultdict[str, float] = defaultdict(float)
+    flop: defaultdict[str, float] = defaultdict(float)
     reason = ""
     lanes = 64 * num_warps
     for instruction in loop:

@@ -60,5 +60,5 @@ def issue_bars(records: Sequence[CompiledCode]) -> go.Figure:
     look.apply_look(figure, 150 + BAR_PX * max(len(shown), 1), barmode="stack", margin={"l": 430, "b": 64, "t": 24})
     figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0.0, "traceorder": "normal"})
     figure.update_xaxes(title="cycles of one turn, % of all pipes one after the other", range=[0, 102])
-    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(range=[max(len(shown), 1) - 0.4, -0.6])
     return figure

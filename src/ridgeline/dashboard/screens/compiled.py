@@ -13,8 +13,7 @@ from ridgeline.dashboard.figures.look import PLOT_CONFIG
 from ridgeline.dashboard.quantity_text import MISSING, plain
 from ridgeline.results.compile import CompiledCode, derived, newest_by_identity
 
-FIRST = ("sm_90", "sm_100")
-"""Targets that the chart shows until the reader chooses."""
+FIRST = ("sm_90", "sm_100")  # what is shown until the reader chooses
 COMMAND = "`ridgeline compile`"
 
 

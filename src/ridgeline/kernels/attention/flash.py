@@ -26,7 +26,8 @@ def load(pointers, mask, NEEDED: tl.constexpr):
 def attend(
     q,  # [BLOCK_M, BLOCK_D]
     k,  # pointers to K[key 0 .. BLOCK_N - 1] transposed, [BLOCK_D, BLOCK_N]; in pages to row 0 of page 0, [BLOCK_D, 1]
-    v,  # pointers to V[key 0 .. BLOCK_N - 1], [BLOCK_N, BLOCK_D]; in pages to row 0 of page 0, [1, BLOCK_D]
+    v,  # pointers to V[key 0 .. BLOCK_N - 1], [BLOCK_N, BLOCK_D]; in pages to row 0 of page 0, [1, BLOCK_D]; with BULK
+    # descriptors of the head's K and V, [S, D]
     table,  # pointer to the sequence's row of the block table, where there are pages
     page_stride,  # elements between two pages
     rows,  # what SEES knows of the rows
@@ -40,6 +41,7 @@ def attend(
     bias,
     D: tl.constexpr,
     PAGE: tl.constexpr,
+    BULK: tl.constexpr,
     TRANSFORM: tl.constexpr,
     SEES: tl.constexpr,
     MASKED: tl.constexpr,
@@ -51,7 +53,9 @@ def attend(
     NEEDED: tl.constexpr = MASKED or q.shape[1] != D  # q is padded to a power of two
     for start in range(begin, end, BLOCK_N):
         in_keys = key < end - start
-        if PAGE == 0:
+        if BULK:  # what lies behind the last key comes as zeros
+            k_here, v_here = k, v
+        elif PAGE == 0:
             offset = tl.cast(start, tl.int64) * D
             k_here, v_here = k + offset, v + offset
         else:
@@ -59,12 +63,18 @@ def attend(
             page = load(table + slot // PAGE, in_keys, MASKED)
             place = page.to(tl.int64) * page_stride + slot % PAGE * D
             k_here, v_here = k + place[None, :], v + place[:, None]
-        k_tile = load(k_here, in_head[:, None] & in_keys[None, :], NEEDED).to(q.dtype)
+        if BULK:
+            k_tile = tl.trans(k_here.load([start, 0]))
+        else:
+            k_tile = load(k_here, in_head[:, None] & in_keys[None, :], NEEDED).to(q.dtype)
         scores = tl.dot(q, k_tile, input_precision=INPUT_PRECISION) * scale
         if MASKED:
             scores = tl.where(SEES(start + key, rows), scores, float("-inf"))
         weights, accumulator, maximum, total = TRANSFORM(scores, accumulator, maximum, total, bias)
-        v_tile = load(v_here, in_keys[:, None] & in_head[None, :], NEEDED).to(q.dtype)
+        if BULK:
+            v_tile = v_here.load([start, 0])
+        else:
+            v_tile = load(v_here, in_keys[:, None] & in_head[None, :], NEEDED).to(q.dtype)
         accumulator = tl.dot(weights.to(q.dtype), v_tile, accumulator, input_precision=INPUT_PRECISION)
     return accumulator, maximum, total
 
@@ -120,6 +130,7 @@ def flash_kernel(
     CAUSAL: tl.constexpr,
     WINDOW: tl.constexpr,  # keys that a query sees at most, on either side if not causal; 0 for no such limit
     PAGE: tl.constexpr,  # tokens in a page; 0 where keys lie in one piece
+    BULK: tl.constexpr,  # tiles of K and V come by descriptor (TMA on sm_90 and later) instead of by pointers
     SPLITS: tl.constexpr,  # parts that the keys of a tile are split in
     FLAGS: tl.constexpr,  # "write", "read" (compute flagged rows alone), or ""
     TRANSFORM: tl.constexpr,
@@ -148,7 +159,11 @@ def flash_kernel(
     kv_head = heads * FOLD // GROUP  # over the batch
     if lengths_ptr is not None:
         S = tl.load(lengths_ptr + kv_head // KV_HEADS)
-    if PAGE == 0:
+    if BULK:
+        table, page_stride = 0, 0
+        k = tl.make_tensor_descriptor(k_ptr + kv_head * S * D, [S, D], [D, 1], [BLOCK_N, BLOCK_D])
+        v = tl.make_tensor_descriptor(v_ptr + kv_head * S * D, [S, D], [D, 1], [BLOCK_N, BLOCK_D])
+    elif PAGE == 0:
         table, page_stride = 0, 0
         k = k_ptr + kv_head * S * D + tl.arange(0, BLOCK_N)[None, :] * D + d[:, None]
         v = v_ptr + kv_head * S * D + tl.arange(0, BLOCK_N)[:, None] * D + d[None, :]
@@ -172,7 +187,7 @@ def flash_kernel(
             last_key = tl.minimum(position + (WINDOW - 1), S - 1)
         else:
             last_key = tl.full((BLOCK_M,), S - 1, dtype=tl.int32)
-        facts = (last_key, position - (WINDOW - 1))
+        facts = (last_key, position - (WINDOW - 1))  # type: ignore[assignment]  # each SEES takes its own
     if SPLITS > 1:
         part = tl.cdiv(tl.cdiv(end - begin, BLOCK_N), SPLITS) * BLOCK_N
         begin += tl.program_id(1) * part
@@ -191,16 +206,16 @@ def flash_kernel(
     if WINDOW > 0:
         accumulator, maximum, total = attend(
             q, k, v, table, page_stride, facts, in_head, accumulator, maximum, total, begin, all_from, scale, bias,
-            D, PAGE, TRANSFORM, SEES, True, BLOCK_N, INPUT_PRECISION,
+            D, PAGE, BULK, TRANSFORM, SEES, True, BLOCK_N, INPUT_PRECISION,
         )  # fmt: skip
         begin = all_from
     accumulator, maximum, total = attend(
         q, k, v, table, page_stride, facts, in_head, accumulator, maximum, total, begin, all_to, scale, bias,
-        D, PAGE, TRANSFORM, SEES, False, BLOCK_N, INPUT_PRECISION,
+        D, PAGE, BULK, TRANSFORM, SEES, False, BLOCK_N, INPUT_PRECISION,
     )  # fmt: skip
     accumulator, maximum, total = attend(
         q, k, v, table, page_stride, facts, in_head, accumulator, maximum, total, all_to, end, scale, bias,
-        D, PAGE, TRANSFORM, SEES, True, BLOCK_N, INPUT_PRECISION,
+        D, PAGE, BULK, TRANSFORM, SEES, True, BLOCK_N, INPUT_PRECISION,
     )  # fmt: skip
 
     in_tile = wanted[:, None] & in_head[None, :]

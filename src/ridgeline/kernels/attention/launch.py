@@ -90,6 +90,7 @@ def meta(shape: Shape, transform: str, config: Mapping[str, Any], fold: int, spl
         "CAUSAL": shape.causal and not shape.tree,
         "WINDOW": shape.window,
         "PAGE": shape.page,
+        "BULK": bool(config.get("bulk", False)),
         "SPLITS": splits,
         "FLAGS": flags,
         "TRANSFORM": plug_in.update,
@@ -143,7 +144,7 @@ def launcher(
     Args:
         transform: of ``TRANSFORMS``.
         config: ``block_m``, ``block_n``, ``num_warps``, ``num_stages``; ``phi``, the unified maximum, in units of the
-            scores (default 0); ``input_precision`` of float32 products.
+            scores (default 0); ``input_precision`` of float32 products; ``bulk`` to copy K and V by descriptor.
         fold: query heads in one tile, 1 or the group.
         splits: parts that the keys are split in.
         score_bias: added to the scaled scores, for a sigmoid.
@@ -199,7 +200,15 @@ def launcher(
         table = scratch((1, triton.cdiv(s, shape.page)), torch.int32) if shape.page else None
         flash(dtype, kv_dtype, kv_dtype, dtype, lengths, table, _warmer)
 
+    bulk = options["BULK"]
+    if bulk and device == "cuda":  # descriptors are made on the device, in memory that Triton asks for
+        triton.set_allocator(lambda size, alignment, stream: torch.empty(size, dtype=torch.int8, device=device))
+
     def launch(inputs: Mapping[str, torch.Tensor], out: torch.Tensor) -> None:
+        if bulk and (inputs["k"].data_ptr() | inputs["v"].data_ptr()) % 16:
+            raise ValueError(
+                "k and v: a descriptor wants them at a multiple of 16 bytes; a view of a tensor may not be"
+            )
         if in_place:
             out.zero_()
         elif summed is not None:
