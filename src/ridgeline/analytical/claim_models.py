@@ -16,9 +16,10 @@ from ridgeline.analytical.ceilings import PHYSICAL
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.operators.attention import attention_pairs, attention_work
 from ridgeline.analytical.operators.attention_selector import centroid_selector_work, label_channel_selector_work
+from ridgeline.analytical.operators.block_sparse_attention import strided_blocks
 from ridgeline.analytical.operators.gemm import gemm_work
 from ridgeline.analytical.operators.quantised_attention import quantised_attention_work
-from ridgeline.analytical.operators.sparse_attention import sparse_attention_work, strided_blocks
+from ridgeline.analytical.operators.sparse_attention import sparse_attention_work
 from ridgeline.analytical.roofline import bound
 from ridgeline.analytical.work import Work, fma_key
 
