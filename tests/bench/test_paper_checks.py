@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from ridgeline_process import Run
 
 from ridgeline.bench.checks import IncorrectError
 from ridgeline.bench.devices.cpu import detect
+from ridgeline.bench.devices.cpu_session import CpuSession
+from ridgeline.bench.devices.unit import Timer
 from ridgeline.bench.paper_checks import frame
 from ridgeline.bench.paper_checks.frame import Check, CheckError, Finding, Lab, check
 from ridgeline.bench.paper_checks.lab import open_lab
@@ -109,30 +111,54 @@ def test_a_lab_measures_errors_against_the_reference(lab: Lab) -> None:
         lab.worst_error("gemm", GEMM, "tosh")
 
 
-def wait(seconds: float) -> Callable[[], None]:
-    def spin() -> None:
-        until = time.perf_counter() + seconds
-        while time.perf_counter() < until:
-            pass
+class ScriptedTimer(Timer):
+    """Reads a clock that only the timed functions move on."""
 
-    return spin
+    name = "scripted"
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._noise = random.Random(0)
+
+    def time(self, launch: Callable[[int], None], launches: int) -> float:
+        before = self.now_s
+        launch(launches)
+        return self.now_s - before
+
+    def takes(self, seconds: float) -> Callable[[], None]:
+        def move() -> None:
+            self.now_s += seconds * self._noise.uniform(0.99, 1.01)
+
+        return move
 
 
-def test_a_lab_measures_ratios(lab: Lab) -> None:
-    slow, fast = lab.function(wait(3e-4), "slow"), lab.function([wait(1e-4), wait(1e-4)], "fast")
-    found = lab.ratio(slow, fast, budget_s=0.4)
-    assert found.value == pytest.approx(3.0, rel=0.3)
-    assert found.slow_s == pytest.approx(found.value * found.fast_s, rel=0.3)
-    assert found.low is None or found.low <= found.value
-    implementation = lab.implementation("gemm", GEMM, "torch")
+def test_a_lab_measures_ratios() -> None:
+    timer, session = ScriptedTimer(), CpuSession()
+    session.timer = timer
+    lab = Lab(session, 1, 1e6, 0)
+    slow = lab.function(timer.takes(3e-4), "slow")
+    fast = lab.function([timer.takes(1e-4), timer.takes(1e-4)], "fast")
+    found = lab.ratio(slow, fast, budget_s=0.1)
+    assert (found.value, found.slow_s, found.fast_s) == pytest.approx((3.0, 3e-4, 1e-4), rel=0.01)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= found.value <= found.high
+    assert str(found).startswith("3")
     assert lab.strongest([slow, fast]) is fast
-    assert lab.strongest([lab.function(wait(5e-3)), implementation], cold=False) is implementation
-    assert lab.ratio(lab.function(wait(5e-3)), implementation, cold=False, budget_s=0.3).value > 2.0
+
+
+def test_a_registered_implementation_is_a_side(lab: Lab) -> None:
+    implementation, slow = lab.implementation("gemm", GEMM, "torch"), lab.function(lambda: sum(range(500_000)))
+    assert lab.strongest([slow, implementation], cold=False) is implementation
+    assert lab.ratio(slow, implementation, cold=False, budget_s=0.2).value > 2.0
 
 
 def test_a_ratio_of_wrong_outputs_is_none(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare(problem: object, constants: object, context: object) -> registry.Run:
-        return lambda inputs, out: out.fill_(1.0) and None
+        def run(inputs: object, out: torch.Tensor) -> None:
+            out.fill_(1.0)
+
+        return run
 
     right = registry.get_implementation("gemm", "torch")
     wrong = registry.Implementation(**{**vars(right), "name": "wrong", "prepare": prepare})
@@ -224,17 +250,26 @@ def test_papers_says_what_there_is(started_command: Run, tmp_path: Path) -> None
     keys = {"id", "title", "category", "state", "claims", "evidence", "ratios_missed"}
     assert all(keys <= set(row) for row in rows)
     assert {row["state"] for row in rows} == {"open"}, "nothing was checked in this store"
-    done = started_command("papers", "flashsigmoid", "--store", str(tmp_path / "none"))
-    assert done.returncode == 0
+
+
+def test_one_paper_is_shown_in_full(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert papers_command(["flashsigmoid"], tmp_path, None, False, 60.0, False, tmp_path / "pages") == 0
+    assert capsys.readouterr().out == f"1 page in {tmp_path / 'pages'}\n"
+    assert [f.name for f in (tmp_path / "pages").iterdir()] == ["flashsigmoid.md"], "no ratio was measured, so no plot"
+    assert papers_command(["flashsigmoid"], tmp_path, None, False, 60.0, False) == 0
+    shown = capsys.readouterr().out
     for text in ("sigmoid-against-softmax", "17 %", "predicted", "not run"):
-        assert text in done.stdout
+        assert text in shown
 
 
-def test_bad_input_of_papers_is_one_line(started_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = started_command("papers", "flashsigmod", "--store", str(tmp_path))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("ridgeline: no paper 'flashsigmod': did you mean flashsigmoid")
-    with pytest.raises(PapersError, match="no check of archon is built: `ridgeline papers archon` says what is missing"):
+def test_bad_input_of_papers_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(PapersError, match=r"^no paper 'flashsigmod': did you mean flashsigmoid"):
+        papers_command(["flashsigmod"], tmp_path, None, False, 60.0, False)
+    with pytest.raises(PapersError, match=r"^--pages /dev/null/x: Not a directory$"):
+        papers_command(["archon"], tmp_path, None, False, 60.0, False, Path("/dev/null/x"))
+    with pytest.raises(
+        PapersError, match="no check of archon is built: `ridgeline papers archon` says what is missing"
+    ):
         papers_command(["archon"], tmp_path, "cpu", True, 60.0, False)
     with pytest.raises(PapersError, match=r"--timeout 0: must be more than 0"):
         papers_command([], tmp_path, "cpu", True, 0.0, False)

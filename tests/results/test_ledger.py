@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ridgeline.analytical.claim_models import MODELS
 from ridgeline.analytical.catalogue import catalogue
+from ridgeline.analytical.claim_models import MODELS
 from ridgeline.results.ledger import Claim, PapersError, find_papers, load_ledger
 
 PER_CATEGORY = {"K": 25, "M": 15, "S": 25, "A": 4, "T": 10}
@@ -39,11 +39,13 @@ def test_all_rows_are_there_each_with_claims_and_checks() -> None:
     assert [paper.number for paper in ledger.values()] == list(range(1, 80))
     assert {c: sum(p.category == c for p in ledger.values()) for c in PER_CATEGORY} == PER_CATEGORY
     for paper in ledger.values():
-        assert paper.claims and all(c.source and (c.value is not None) != bool(c.states) for c in paper.claims), paper.id
-        kinds = [check.kind for check in paper.checks]
-        assert len(kinds) >= 2 and set(kinds) - {"ratio"}, paper.id
+        assert paper.claims, paper.id
+        assert all(c.source and (c.value is not None) != bool(c.states) for c in paper.claims), paper.id
+        kinds = {check.kind for check in paper.checks}
+        assert len(paper.checks) >= 2, paper.id
+        assert kinds - {"ratio"}, paper.id
         if paper.category == "K":
-            assert {"correctness", "ratio"} <= set(kinds), paper.id
+            assert {"correctness", "ratio"} <= kinds, paper.id
 
 
 def test_what_claims_name_is_there() -> None:

@@ -68,8 +68,8 @@ def test_a_check_that_contradicts_itself_cannot_be_built(changes: dict[str, Any]
 
 def test_a_row_works_when_all_passed_and_ratios_were_measured() -> None:
     assert state().state == "open"
-    assert state().missing[0] == "agrees: not run: `ridgeline papers a --check`"
-    assert state(check("agrees")).missing == ("faster: not run: `ridgeline papers a --check`",)
+    assert state().missing[0] == "agrees: not run"
+    assert state(check("agrees")).missing == ("faster: not run",)
     assert state(check("agrees"), check("faster")).state == "works"
 
 
@@ -129,7 +129,10 @@ def test_verdicts_are_of_the_claims_own_hardware(monkeypatch: pytest.MonkeyPatch
     assert claim_state(check("faster"), anywhere=True).verdict == "reproduced"
     monkeypatch.setitem(MODELS, "m", lambda: Modelled(1.0, 1.2, "x", H100, "bytes"))
     predicted = claim_state(None, prediction="m")
-    assert (predicted.verdict, predicted.why) == ("predicted", "the model allows 1 to 1.2x, less than is claimed: bytes")
+    assert (predicted.verdict, predicted.why) == (
+        "predicted",
+        "the model allows 1 to 1.2x, less than is claimed: bytes",
+    )
 
 
 def test_a_time_ratio_becomes_the_gain_that_was_claimed() -> None:
@@ -171,7 +174,10 @@ def test_a_page_shows_the_row_and_a_plot_its_ratios() -> None:
     page = page_of(missed, "a.svg")
     assert "State: **works**." in page
     assert "![Ratios measured, over their thresholds](a.svg)" in page
-    assert r"| faster | ratio | it is faster | failed | 1.5x (2x) | bound by DRAM \| twice | synthetic-cpu, 2026-11-27 |" in page
+    assert (
+        r"| faster | ratio | it is faster | failed | 1.5x (2x) | bound by DRAM \| twice | synthetic-cpu, 2026-11-27 |"
+        in page
+    )
     tables = [line for line in page.splitlines() if line.startswith("|")]
     assert {line.replace(r"\|", "").count("|") for line in tables} == {8}, "every line has the columns of its header"
     assert plot_of(state()) is None

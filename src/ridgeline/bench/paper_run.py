@@ -108,9 +108,7 @@ def _hash(sources: Sequence[str]) -> str:
     return check_hash(sources) or ""
 
 
-def record_of(
-    check: Check, unit: Unit, outcome: Outcome, run_id: str, started_at: str, seconds: float
-) -> PaperCheck:
+def record_of(check: Check, unit: Unit, outcome: Outcome, run_id: str, started_at: str, seconds: float) -> PaperCheck:
     """The record of a check from what its worker said, or what became of the worker."""
     fields = dict(outcome.fields)
     status, reason = fields["status"], fields.get("reason", "")

@@ -55,7 +55,7 @@ def papers_command(
         print(json.dumps([state.to_dict() for state in states], indent=1, allow_nan=False))
         return code
     if pages is not None:
-        print(f"{len(states)} pages in {pages}")
+        print(f"{len(states)} page{'s' if len(states) != 1 else ''} in {pages}")
         return code
     console = Console() if sys.stdout.isatty() else Console(width=200)
     if ids or check:
@@ -64,7 +64,9 @@ def papers_command(
     else:
         console.print(overview_table(states))
         works = sum(state.state == "works" for state in states)
-        console.print(f"{works} of {len(states)} work; `ridgeline papers ID` shows one, `--check` carries out its checks")
+        console.print(
+            f"{works} of {len(states)} work; `ridgeline papers ID` shows one, `--check` carries out its checks"
+        )
     return code
 
 
@@ -83,7 +85,9 @@ def _carry_out(
     chosen = [check for paper in ids for check in frame.checks(paper)]
     without = [paper for paper in ids if not frame.checks(paper)]
     if named and without:
-        raise PapersError(f"no check of {', '.join(without)} is built: `ridgeline papers {without[0]}` says what is missing")
+        raise PapersError(
+            f"no check of {', '.join(without)} is built: `ridgeline papers {without[0]}` says what is missing"
+        )
     unit = choose_unit(device)
     if unit.spec.startswith("replay"):
         raise PapersError(f"--device {device}: checks run kernels, and a replay only reads their times from a script")
@@ -175,7 +179,7 @@ def _check_lines(result: CheckResult) -> list[tuple[str, ...]]:
     head = (r.name, r.kind, r.states, result.state)
     if not result.records or result.state == "older source":
         return [(*head, "", "", result.why)]
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for record in result.records:
         value = ""
         if record.value is not None:

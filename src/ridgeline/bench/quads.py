@@ -27,10 +27,14 @@ from ridgeline.bench.timing import Launches, Timer
 LEG_S = 2e-3
 PILOT_QUADS = 3
 """Quads that say how many fit in the budget; they are not counted."""
+PILOT_SHARE = 0.25
+"""Share of the budget after which the pilot ends: launches of a second would spend all of it."""
 ROUND_QUADS = 8
 """Fewest quads on one set of buffers."""
 ARRANGING_SHARE = 0.2
 """Share of the budget for making buffers and prepared states anew."""
+LONG_LEGS = 20.0
+"""Times a leg's length that a launch takes at least which is not tried again."""
 MOST_LEFT_OUT = 0.25
 """Share of quads that may be left out: where more are disturbed, that is how the machine is."""
 
@@ -130,9 +134,11 @@ def measure_quads(
     began = clock()
     counts = (launches_per_leg(sides[0], settings.leg_s), launches_per_leg(sides[1], settings.leg_s))
     pilot = clock()
-    for _ in range(PILOT_QUADS):
+    pilots = 0
+    while pilots < PILOT_QUADS and clock() - pilot <= PILOT_SHARE * settings.budget_s:
         _quad(sides, counts, lots.random() < 0.5)
-    quad_s = max((clock() - pilot) / PILOT_QUADS, 1e-6)
+        pilots += 1
+    quad_s = max((clock() - pilot) / max(pilots, 1), 1e-6)
     most = min(max(int((began + settings.budget_s - clock()) / quad_s), 1), MOST_QUADS)
     found = Quads(*counts, planned_looks(most))
     order: list[bool] = []
@@ -201,7 +207,10 @@ def launches_per_leg(side: Side, leg_s: float) -> int:
     count = 1
     while True:
         side.begin(4 * count + 3)
-        fastest = min(side.leg(count) for _ in range(3)) / count
+        first = side.leg(count)
+        # A launch that long is a leg of its own, whatever two more would say.
+        more = [] if count == 1 and first > LONG_LEGS * leg_s else [side.leg(count) for _ in range(2)]
+        fastest = min([first, *more]) / count
         side.end()
         if fastest * count >= leg_s / 4.0 or count >= 1 << 20:
             return max(1, math.ceil(leg_s / max(fastest, 1e-9)))

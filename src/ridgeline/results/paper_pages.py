@@ -126,7 +126,9 @@ def plot_of(state: PaperState) -> str | None:
         ]
     for exponent in range(-math.floor(reach), math.floor(reach) + 1):
         at = x(2.0**exponent)
-        parts.append(f'<text x="{at:.1f}" y="{height - 8}" text-anchor="middle" fill="{AXIS}">{2.0**exponent:g}x</text>')
+        parts.append(
+            f'<text x="{at:.1f}" y="{height - 8}" text-anchor="middle" fill="{AXIS}">{2.0**exponent:g}x</text>'
+        )
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -159,7 +159,7 @@ def _check(
     if part:
         return CheckResult(required, "not built", (), f"needs {part}")
     if not records:
-        return CheckResult(required, "not run", (), f"not run: `ridgeline papers {paper.id} --check`")
+        return CheckResult(required, "not run", (), "not run")
     # Of each device the newest of the present source: later ones replace earlier ones, and what was checked on other
     # code does not count, be it older or, where a change was taken back, younger.
     ordered = sorted(records, key=lambda r: r.started_at)
@@ -168,7 +168,9 @@ def _check(
         last = ordered[-1]
         return CheckResult(required, "older source", (last,), f"checked on an older version ({last.started_at[:10]})")
     worst = min(current, key=lambda r: _ORDER.index(r.status))
-    why = "" if worst.status == "passed" else f"{worst.status} on {worst.placement.device}: {worst.reason or worst.text}"
+    why = (
+        "" if worst.status == "passed" else f"{worst.status} on {worst.placement.device}: {worst.reason or worst.text}"
+    )
     return CheckResult(required, worst.status, current, why)
 
 
@@ -187,7 +189,7 @@ def _claim(paper: Paper, claim: Claim, checks: Sequence[CheckResult]) -> ClaimRe
 
 def _measured(paper: Paper, claim: Claim, checks: Sequence[CheckResult]) -> tuple[PaperCheck | None, str]:
     if not claim.check:
-        return None, paper.needs and f"needs {paper.needs}" or "not measurable here: no check takes this figure"
+        return None, (paper.needs and f"needs {paper.needs}") or "not measurable here: no check takes this figure"
     result = next(c for c in checks if c.required.name == claim.check)
     found = [r for r in result.measured if r.value is not None]
     if not found:
@@ -240,7 +242,9 @@ def _meets(claim: Claim, value: float) -> bool:
 def _claim_dict(result: ClaimResult) -> dict[str, Any]:
     modelled = result.modelled
     return {
-        **result.claim.model_dump(exclude={"check", "measured_as", "devices", "anywhere", "prediction", "not_modelled"}),
+        **result.claim.model_dump(
+            exclude={"check", "measured_as", "devices", "anywhere", "prediction", "not_modelled"}
+        ),
         "published": result.claim.published,
         "measured_value": result.measured_value,
         "measured": _record_dict(result.measured) if result.measured else None,

@@ -26,7 +26,20 @@ from typing import Literal, get_args
 
 from ridgeline.bench.paper_checks.lab import Lab, Ratio, Side
 
-__all__ = ["Check", "CheckError", "Finding", "Kind", "Lab", "Ratio", "Side", "check", "checks", "get_check", "load", "unavailable"]
+__all__ = [
+    "Check",
+    "CheckError",
+    "Finding",
+    "Kind",
+    "Lab",
+    "Ratio",
+    "Side",
+    "check",
+    "checks",
+    "get_check",
+    "load",
+    "unavailable",
+]
 
 Kind = Literal["correctness", "quality", "mechanism", "ratio"]
 KINDS: tuple[str, ...] = get_args(Kind)

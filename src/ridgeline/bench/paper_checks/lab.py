@@ -8,6 +8,7 @@ import operator
 import random
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.99
 BUDGET_S = 5.0
 """Seconds that one ratio takes by default."""
-STRONGEST_ROUNDS = 5
-"""Legs of each side, by turns, that say which is the fastest."""
+STRONGEST_ROUNDS, STRONGEST_S = 5, 10.0
+"""Legs of each side, by turns, that say which is the fastest; after so many seconds two are enough."""
+HOPELESS = 3.0
+"""Times the first launch of the fastest side that a side's own takes which is not timed further."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Lab:
     def __init__(self, session: Session, threads: int, cache_bytes: float, seed: int) -> None:
         self.threads = threads
         self._session = session
-        self._cache_bytes = cache_bytes
+        self.cache_bytes = cache_bytes
         self._seed = seed
         self._draws = 0
         self.sources: set[Path] = set()
@@ -129,7 +132,9 @@ class Lab:
         self._use(operator_name, chosen)
         return ImplementationSide(found, chosen, dict(config or {}))
 
-    def function(self, functions: Callable[[], object] | Sequence[Callable[[], object]], label: str = "") -> FunctionSide:
+    def function(
+        self, functions: Callable[[], object] | Sequence[Callable[[], object]], label: str = ""
+    ) -> FunctionSide:
         """Any callable as a side of :meth:`ratio`; several are called by turns.
 
         For a cold cache give as many, each on buffers of its own, as pass through three times the outermost cache.
@@ -165,7 +170,7 @@ class Lab:
             self._session,
             threads=self.threads,
             cold=False,
-            cache_bytes=self._cache_bytes,
+            cache_bytes=self.cache_bytes,
             seed=self._next_seed(),
             config=side.config,
         )
@@ -219,27 +224,32 @@ class Lab:
         Raises:
             Unsupported: where none can.
         """
-        from ridgeline.bench.quads import LEG_S, launches_per_leg
+        from ridgeline.bench.quads import LEG_S
         from ridgeline.kernels.registry import Unsupported
 
         seed = self._next_seed()
         refusals: list[str] = []
         with contextlib.ExitStack() as stack:
-            timed: list[tuple[Side, TimedSide, int, list[float]]] = []
+            timed: list[tuple[Side, TimedSide, list[float]]] = []
             for side in sides:
                 try:
                     made = stack.enter_context(self._maker(side, cold, seed)).make(0)
-                    timed.append((side, made, launches_per_leg(made, LEG_S), []))
                 except Unsupported as error:
                     refusals.append(f"{side.label}: {error}")
+                    continue
+                timed.append((side, made, [_leg(made, 1)]))
             if not timed:
                 raise Unsupported("no peer runs here: " + "; ".join(refusals))
-            for _ in range(STRONGEST_ROUNDS):
-                for _, made, count, legs in timed:
-                    made.begin(count + 1)
-                    legs.append(made.leg(count) / count)
-                    made.end()
-        return min(timed, key=lambda entry: statistics.median(entry[3]))[0]
+            nearest = min(legs[0] for _, _, legs in timed)
+            # Launches of a second are not repeated to learn that they are the slower ones.
+            timed = [entry for entry in timed if entry[2][0] <= HOPELESS * nearest]
+            began = time.monotonic()
+            for number in range(STRONGEST_ROUNDS if len(timed) > 1 else 0):
+                for _, made, legs in timed:
+                    legs.append(_leg(made, max(1, math.ceil(LEG_S / max(legs[0], 1e-9)))))
+                if number > 0 and time.monotonic() - began > STRONGEST_S:
+                    break
+        return min(timed, key=lambda entry: statistics.median(entry[2]))[0]
 
     def _use(self, operator_name: str, implementation: Implementation) -> None:
         from ridgeline.kernels.registry import get_operator
@@ -264,7 +274,7 @@ class Lab:
                 "problem": side.problem.to_dict(),
                 "threads": self.threads,
                 "cache": "cold" if cold else "warm",
-                "cache_bytes": self._cache_bytes,
+                "cache_bytes": self.cache_bytes,
                 "seed": seed,
                 "config": side.config,
             }
@@ -273,6 +283,14 @@ class Lab:
             yield maker
         finally:
             maker.close()
+
+
+def _leg(side: TimedSide, count: int) -> float:
+    """Seconds per launch of one leg."""
+    side.begin(count + 1)
+    seconds = side.leg(count) / count
+    side.end()
+    return seconds
 
 
 class _FunctionMaker:

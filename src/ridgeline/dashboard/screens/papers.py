@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import streamlit as st
@@ -27,7 +28,7 @@ def table_of(states: list[PaperState]) -> pd.DataFrame:
         {
             "detail": [f"/papers?paper={s.paper.id}" for s in states],
             "#": [s.paper.number for s in states],
-            "paper": [s.paper.title for s in states],
+            "paper": [s.paper.id for s in states],
             "category": [CATEGORIES[s.paper.category] for s in states],
             "state": [s.state for s in states],
             "checks shown": [f"{sum(c.shown for c in s.checks)} of {len(s.checks)}" for s in states],
@@ -38,6 +39,7 @@ def table_of(states: list[PaperState]) -> pd.DataFrame:
                 or MISSING
                 for s in states
             ],
+            "title": [s.paper.title for s in states],
         }
     )
 
@@ -46,21 +48,21 @@ def claims_of(claims: tuple[ClaimResult, ...]) -> pd.DataFrame:
     """A line per claim: published, measured, modelled, and the verdict."""
     lines = []
     for c in claims:
-        measured = MISSING
+        claim, measured = c.claim, c.not_measured
         if c.measured is not None and c.measured_value is not None:
-            measured = f"{c.measured_value:.3g} {c.claim.unit} on {c.measured.placement.device}"
+            measured = f"{c.measured_value:.3g} {claim.unit} on {c.measured.placement.device}"
+        conditions = {"against": claim.baseline, "on": claim.hardware, "at": claim.condition}
+        stated = [f"{name} {text}" for name, text in conditions.items() if text != "not stated"]
         lines.append(
             {
-                "claim": c.claim.metric,
-                "published": c.claim.published,
-                "verdict": c.verdict,
-                "measured here": measured if measured != MISSING else f"{MISSING} {c.not_measured}",
+                "claim": claim.metric,
+                "published": claim.published,
+                "conditions": "; ".join(stated) or "not stated",
+                "source": claim.source + ("" if claim.verified else ", not verified"),
+                "measured here": measured,
                 "model": MISSING if c.modelled is None else c.modelled.figure,
+                "verdict": c.verdict,
                 "why": c.why,
-                "against": c.claim.baseline,
-                "on": c.claim.hardware,
-                "condition": c.claim.condition,
-                "source": c.claim.source + ("" if c.claim.verified else ", not verified"),
             }
         )
     return pd.DataFrame(lines)
@@ -70,26 +72,31 @@ def checks_of(checks: tuple[CheckResult, ...]) -> pd.DataFrame:
     """A line per check and device."""
     lines = []
     for c in checks:
-        for record in c.records or (None,):
+        for record in c.measured or (None,):
             value = threshold = MISSING
             if record is not None and record.value is not None:
                 value = f"{record.value:.4g}{record.unit}"
                 threshold = MISSING if record.threshold is None else f"{record.threshold:.4g}{record.unit}"
-            present = record is not None and c.state != "older source"
             lines.append(
                 {
                     "check": c.required.name,
                     "kind": c.required.kind,
-                    "state": record.status if record is not None and present else c.state,
+                    "states": c.required.states,
+                    "state": record.status if record else c.state,
                     "value": value,
                     "threshold": threshold,
-                    "seen": "; ".join(filter(None, (record.text, record.reason))) if record and present else c.why,
-                    "states": c.required.states,
-                    "device": record.placement.device if record else MISSING,
-                    "run": record.run_id if record else MISSING,
+                    "seen": "; ".join(filter(None, (record.text, record.reason))) if record else c.why,
+                    "where": f"{record.placement.device}, run {record.run_id}" if record else MISSING,
                 }
             )
     return pd.DataFrame(lines)
+
+
+def show_whole(table: pd.DataFrame, key: str) -> None:
+    """A table whose texts wrap, shown as they are: cells of ``st.table`` are Markdown."""
+    escaped = table.map(lambda text: re.sub(r"([\\`*_{}\[\]<>$~|#^])", r"\\\1", str(text)))
+    with st.container(key=key):
+        st.table(escaped.set_index(escaped.columns[0]))
 
 
 st.title("Papers")
@@ -101,7 +108,7 @@ except StoreError as error:
     st.stop()
 tiles = st.columns(4)
 tiles[0].metric("Papers", len(states), border=True)
-tiles[1].metric("Work", sum(s.state == "works" for s in states), border=True)
+tiles[1].metric("Rows that work", sum(s.state == "works" for s in states), border=True)
 tiles[2].metric("Checks shown", sum(c.shown for s in states for c in s.checks), border=True)
 tiles[3].metric("Claims", sum(len(s.claims) for s in states), border=True)
 with st.sidebar:
@@ -135,7 +142,6 @@ st.dataframe(
     table_of(shown), width="stretch", hide_index=True, key="papers",
     column_config={
         "detail": st.column_config.LinkColumn("detail", display_text="open", width=56, pinned=True),
-        "paper": st.column_config.TextColumn("paper", width="large"),
         "missing": st.column_config.TextColumn("missing", width="large"),
     },
 )  # fmt: skip
@@ -156,10 +162,12 @@ st.markdown(
     f"· {CATEGORIES[state.paper.category]}, {', '.join(state.paper.families)}"
 )
 st.markdown(state.paper.mechanism)
-st.subheader("Claims", help="What the paper published; what was measured here; what a model allows on the claim's hardware.")
-st.dataframe(claims_of(state.claims), width="stretch", hide_index=True, key="claims")
+st.subheader(
+    "Claims", help="What the paper published; what was measured here; what a model allows on the claim's hardware."
+)
+show_whole(claims_of(state.claims), "claims")
 st.subheader("Checks", help="What the row has to show; evidence is the newest record on the present source.")
-st.dataframe(checks_of(state.checks), width="stretch", hide_index=True, key="checks")
+show_whole(checks_of(state.checks), "checks")
 st.download_button(
     "Data (JSON)", lambda: json.dumps(state.to_dict(), indent=1), file_name=f"{chosen}.json", mime="application/json",
     icon=":material/download:", key="json", on_click="ignore",
