@@ -264,6 +264,8 @@ def test_what_is_refused() -> None:
         NativeAttention(shape, threads=CPUS + 1)(q, k, v, out)
 
 
-@pytest.mark.parametrize(("blocks", "threads", "splits"), [(8, 2, 1), (1, 2, 2), (3, 2, 2), (9, 2, 1), (2, 4, 2), (1, 64, 32)])
+@pytest.mark.parametrize(
+    ("blocks", "threads", "splits"), [(8, 2, 1), (1, 2, 2), (3, 2, 2), (9, 2, 1), (2, 4, 2), (1, 64, 32)]
+)
 def test_splits_give_every_thread_the_same_share(blocks: int, threads: int, splits: int) -> None:
     assert default_splits(blocks, 4096, 64, threads) == splits

@@ -29,7 +29,11 @@ def mapped(path: str, function: int, x: Floats) -> tuple[Floats, int]:
     """Function values, and the lanes of a vector. The length of ``x`` is a multiple of 16."""
     y = np.full_like(x, np.nan)
     lanes = probe(path).probe_map(
-        PATHS[path], function, x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(x.size)
+        PATHS[path],
+        function,
+        x.ctypes.data_as(ctypes.c_void_p),
+        y.ctypes.data_as(ctypes.c_void_p),
+        ctypes.c_int64(x.size),
     )
     return y, lanes
 
@@ -51,7 +55,9 @@ def test_exp2_is_within_two_units_in_the_last_place(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_exp2_at_its_ends(path: str) -> None:
-    x = np.array([0, -0.0, -126, -126.001, -1e30, -np.inf, 128, 1e30, np.inf, np.nan, 127.5, -127, 1, -1, 2, 10], np.float32)
+    x = np.array(
+        [0, -0.0, -126, -126.001, -1e30, -np.inf, 128, 1e30, np.inf, np.nan, 127.5, -127, 1, -1, 2, 10], np.float32
+    )
     x[9] = np.uint32(0x7FC12345).view(np.float32)  # a NaN whose bits would end in the exponent
     y, _ = mapped(path, 0, x)
     np.testing.assert_array_equal(y[[0, 1, 2, 12, 13, 14, 15]], np.exp2(x[[0, 1, 2, 12, 13, 14, 15]]))
@@ -73,7 +79,9 @@ def test_over_the_lanes(path: str) -> None:
     x = np.random.default_rng(3).standard_normal(16 * 64).astype(np.float32)
     sums, lanes = mapped(path, 3, x)
     rows = x.reshape(-1, lanes)
-    np.testing.assert_allclose(sums.reshape(-1, lanes), np.repeat(rows.sum(1, keepdims=True), lanes, 1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        sums.reshape(-1, lanes), np.repeat(rows.sum(1, keepdims=True), lanes, 1), rtol=1e-5, atol=1e-5
+    )
     greatest, _ = mapped(path, 4, x)
     np.testing.assert_array_equal(greatest.reshape(-1, lanes), np.repeat(rows.max(1, keepdims=True), lanes, 1))
     nearest, _ = mapped(path, 2, x * 100)

@@ -13,6 +13,7 @@ from ridgeline.kernels.registry import Unsupported
 if TYPE_CHECKING:
     from ridgeline.analytical.operators import Attention
 
+ROWS = 192
 INNER = (64, 128)
 OUTER = (64, 128, 256, 512, 1024)
 ROUNDS = 5
@@ -55,11 +56,7 @@ def mask_slices_equal_tril(lab: Lab) -> Finding:
         for key in range(0, length, 16):  # blocks begin anywhere in relation to the diagonal
             block = whole[row : row + m, key : key + m]
             touches = abs(row - key) < m
-            found = (
-                mask_slice(master, row, key, m, block.shape[1])
-                if touches
-                else torch.full_like(block, row > key)
-            )
+            found = mask_slice(master, row, key, m, block.shape[1]) if touches else torch.full_like(block, row > key)
             wrong += not torch.equal(found, block)
             blocks += 1
     sliced = max(
@@ -85,7 +82,7 @@ def mask_slices_equal_tril(lab: Lab) -> Finding:
 )
 def tile_sweep(lab: Lab) -> Finding:
     from ridgeline.bench.devices.cpu import detect
-    from ridgeline.kernels.native.attention import Tiles, default_tiles, resident_bytes
+    from ridgeline.kernels.native.attention import Tiles, resident_bytes
     from ridgeline.kernels.registry import Context, get_implementation, get_operator
 
     problem = _problem(1024, 2)
@@ -97,8 +94,8 @@ def tile_sweep(lab: Lab) -> Finding:
     inputs, out = operator.make_inputs(problem, lab.generator), operator.make_output(problem)
     runs, fits = {}, {}
     for config in _tilings():
-        runs[_text(config)] = native.prepare(problem, {}, Context("cpu", lab.threads, config))
-        tiles = Tiles(default_tiles(1024, 128).rows, **config)
+        runs[_text(config)] = native.prepare(problem, {}, Context("cpu", lab.threads, {"rows": ROWS, **config}))
+        tiles = Tiles(ROWS, **config)
         fits[_text(config)] = resident_bytes(tiles, 128) <= caches["L2"]
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(1 + ROUNDS):  # by turns; the first round warms up
@@ -146,7 +143,9 @@ def two_level_no_slower(lab: Lab) -> Finding:
         threshold=1.0,
         unit="x",
         text=f"{ratio}: {_text(dict(single.config))} against {_text(dict(double.config))} (outer/inner), T = S = 1024, d 128",
-        reason="" if ratio.value >= 1.0 else "the packed block of one level fits the second-level cache already, which "
+        reason=""
+        if ratio.value >= 1.0
+        else "the packed block of one level fits the second-level cache already, which "
         "feeds the products at their full rate",
     )
 

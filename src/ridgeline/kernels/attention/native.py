@@ -31,7 +31,7 @@ def native_attention(problem: Attention, context: Context, transform: str) -> Na
             bias=problem.score_bias,
             phi=config.get("phi", 0.0),
             mask=config.get("mask", "compare"),
-            tiles=tiles_from(config, default_tiles(shape.rows, shape.head_dim)),
+            tiles=tiles_from(config, default_tiles(shape, context.threads)),
             splits=config.get("splits"),
             threads=context.threads,
             path=config.get("path"),
@@ -50,9 +50,7 @@ def _run(kernel: NativeAttention) -> Run:
 @implementation("attention", "native", precisions=("float32",), papers=("flashsigmoid", "fastattention"))
 def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
     """Online softmax, or sigmoid, in the same tiled loop."""
-    return _run(
-        native_attention(problem, context, "sigmoid" if problem.transform in SIGMOIDS else "online_softmax")
-    )
+    return _run(native_attention(problem, context, "sigmoid" if problem.transform in SIGMOIDS else "online_softmax"))
 
 
 @implementation("attention", "native_unified_max", precisions=("float32",), papers=("flashdecoding-pp",))

@@ -133,7 +133,7 @@ extern "C" const char* attention_path(int32_t i, int32_t* shape) {
 
 // Bytes of call->scratch, or BAD_ARGUMENT. Pointers are not looked at, but for null.
 extern "C" int64_t attention_scratch(const AttentionCall* call) {
-    return good(*call) ? Layout(*call).bytes : BAD_ARGUMENT;
+    return good(*call) ? Layout(*call).bytes : int64_t{BAD_ARGUMENT};
 }
 
 // mask[2 m, 2 m]: -1 where column <= row, else 0.

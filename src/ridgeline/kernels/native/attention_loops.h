@@ -183,14 +183,32 @@ static bool any_sees(const Scratch& scratch, int64_t row, int64_t rows, int64_t 
     return false;
 }
 
-// Pointers to the keys and values [first, first + count), and zeros after them.
+// Which of the keys [first, first + count) some row of a strip sees, as offsets [begin, end).
+struct Reach {
+    int64_t begin, end;
+};
+
+static Reach reach(const Scratch& scratch, int64_t row, int64_t rows, int64_t first, int64_t count) {
+    Reach found = {count, 0};
+    for (int64_t i = row; i < row + rows; ++i) {
+        const int64_t begin = scratch.places[i].begin - first, end = scratch.places[i].end - first;
+        if (begin < found.begin) found.begin = begin;
+        if (end > found.end) found.end = end;
+    }
+    if (found.begin < 0) found.begin = 0;
+    if (found.end > count) found.end = count;
+    return found;
+}
+
+// Pointers to the keys and values [first, first + count), and to NR more that may be read: those that follow, or zeros.
 static void find_entries(const AttentionCall& call, const Scratch& scratch, const Item& item, int64_t first,
                          int64_t count) {
-    for (int64_t i = 0; i < count; ++i) {
+    const int64_t there = first + count + NR < item.end ? count + NR : item.end - first;
+    for (int64_t i = 0; i < there; ++i) {
         scratch.key_rows[i] = entry(call.k, call.k_strides, call, item.sequence, item.kv_head, first + i);
         scratch.value_rows[i] = entry(call.v, call.v_strides, call, item.sequence, item.kv_head, first + i);
     }
-    for (int64_t i = count; i < count + NR; ++i) scratch.key_rows[i] = scratch.value_rows[i] = scratch.zeros;
+    for (int64_t i = there; i < count + NR; ++i) scratch.key_rows[i] = scratch.value_rows[i] = scratch.zeros;
 }
 
 // Many rows: keys and values are packed once per outer block and used by every group of strips.
@@ -211,8 +229,15 @@ static void attend_packed(const AttentionCall& call, const Scratch& scratch, con
             for (int64_t offset = 0; offset < count; offset += call.inner) {
                 const int64_t keys = offset + call.inner < count ? call.inner : count - offset;
                 if (!any_sees(scratch, row, left, first + offset, first + offset + keys)) continue;
+                Reach seen[GROUP];
+                for (int64_t i = 0; i < rows; i += MR) {
+                    const int64_t real = left - i < MR ? left - i : MR;
+                    seen[i / MR] = reach(scratch, row + i, real, first + offset, keys);
+                }
                 for (int64_t key = 0; key < keys; key += NR) {
                     for (int64_t i = 0; i < rows; i += MR) {
+                        // What no row of the strip sees is masked in weigh(), whatever lies there.
+                        if (key >= seen[i / MR].end || key + NR <= seen[i / MR].begin) continue;
                         multiply_queries(scratch.q + (row + i) * depth, scratch.k + (offset + key) * depth, depth,
                                          scratch.scores + i * stride + key, stride);
                     }
@@ -221,9 +246,12 @@ static void attend_packed(const AttentionCall& call, const Scratch& scratch, con
                 for (int64_t x = 0; x < scratch.padded_depth; x += NR) {
                     const float* panel = scratch.v + x * held + offset * NR;
                     for (int64_t i = 0; i < rows; i += MR) {
-                        multiply_values<RESCALE>(scratch.scores + i * stride, stride, panel, keys,
+                        const Reach strip = seen[i / MR];
+                        multiply_values<RESCALE>(scratch.scores + i * stride + strip.begin, stride,
+                                                 panel + strip.begin * NR, strip.end - strip.begin,
                                                  scratch.rescale + row + i,
-                                                 scratch.out + (row + i) * scratch.padded_depth + x, scratch.padded_depth);
+                                                 scratch.out + (row + i) * scratch.padded_depth + x,
+                                                 scratch.padded_depth);
                     }
                 }
             }
@@ -232,8 +260,8 @@ static void attend_packed(const AttentionCall& call, const Scratch& scratch, con
 }
 
 template <int TRANSFORM, int ROWS>
-static void attend_rows_directly(const AttentionCall& call, const Scratch& scratch, const Item& item, int64_t row,
-                                 int64_t left, int64_t first, int64_t count) {
+static void attend_rows_directly(const AttentionCall& call, const Scratch& scratch, int64_t row, int64_t left,
+                                 int64_t first, int64_t count) {
     const int64_t width = scratch.padded_depth;
     multiply_queries_directly<ROWS>(scratch.q + row * width, width, scratch.key_rows, scratch.value_rows, count,
                                     call.head_dim, scratch.scores, scratch.score_stride);
@@ -259,13 +287,13 @@ static void attend_directly(const AttentionCall& call, const Scratch& scratch, c
         for (int64_t row = 0; row < item.rows;) {
             const int64_t left = item.rows - row;
             if (left >= 3) {
-                attend_rows_directly<TRANSFORM, 4>(call, scratch, item, row, left < 4 ? left : 4, first, count);
+                attend_rows_directly<TRANSFORM, 4>(call, scratch, row, left < 4 ? left : 4, first, count);
                 row += 4;
             } else if (left == 2) {
-                attend_rows_directly<TRANSFORM, 2>(call, scratch, item, row, 2, first, count);
+                attend_rows_directly<TRANSFORM, 2>(call, scratch, row, 2, first, count);
                 row += 2;
             } else {
-                attend_rows_directly<TRANSFORM, 1>(call, scratch, item, row, 1, first, count);
+                attend_rows_directly<TRANSFORM, 1>(call, scratch, row, 1, first, count);
                 row += 1;
             }
         }

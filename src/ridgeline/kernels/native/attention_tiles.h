@@ -51,7 +51,7 @@ RL_INLINE void transpose_eight(const float* const* from, int64_t offset, float* 
 }
 #endif
 
-// packed[panel][x][NR] = K transposed, of `count` keys; their pointers are followed by NR - 1 to zeros.
+// packed[panel][x][NR] = K transposed, of `count` keys up to whole panels: NR - 1 more may be read.
 static void pack_keys(const float* const* keys, int64_t count, int64_t depth, float* packed) {
     for (int64_t first = 0; first < count; first += NR) {
         float* panel = packed + first * depth;
@@ -142,8 +142,9 @@ RL_INLINE void multiply_values(const float* weights, int64_t stride, const float
 
 // ---- few rows: keys and values where they lie ----
 
-// scores[row, key] for ROWS rows of scaled queries (padded with zeros to whole vectors) and all keys; pointers to keys
-// and values are followed by pointers to zeros. Values are asked for meanwhile: they are used next.
+// scores[row, key] for ROWS rows of scaled queries (padded with zeros to whole vectors) and all keys, in whole groups:
+// NR more keys and values may be read. The keys of the next group and the values, which are used next, are asked for
+// meanwhile: without, decode from 32768 keys took half as long again on Zen 3.
 template <int ROWS>
 static void multiply_queries_directly(const float* q, int64_t q_stride, const float* const* keys,
                                       const float* const* values, int64_t count, int64_t depth, float* scores,
@@ -179,6 +180,7 @@ static void multiply_queries_directly(const float* q, int64_t q_stride, const fl
         }
         for (int j = 0; j < KEYS; ++j) {
             for (int64_t line = 0; line < depth; line += 16) __builtin_prefetch(values[first + j] + line);
+            for (int64_t line = 0; line < depth; line += 16) __builtin_prefetch(keys[first + j + 8] + line);
         }
     }
 }
