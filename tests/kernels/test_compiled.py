@@ -24,6 +24,9 @@ INSTRUCTIONS = {
     "attention combine": ("", "", "", ""),
     "paged_attention": ("HMMA.16816.F32.BF16", "HMMA.16816.F32.BF16", "HMMA.16816.F32.BF16", "v_mfma_f32_16x16x16_bf16"),
     "tree_attention": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_"),
+    "block_sparse_attention strided bf16": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
+    "block_sparse_attention lines bf16": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
+    "block_sparse_attention lines fp32": ("", "", "", "v_mfma_f32_"),
     "fma matrix bfloat16": ("HMMA.16816.F32.BF16", "HGMMA.64x128x16.F32.BF16", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "fma matrix float8": (None, "QGMMA.64x128x32.F32.E4M3.E4M3", "UTCQMMA", None),
     "fma matrix int8": ("IMMA.16832.S8.S8", "IGMMA.64x128x32.S8.S8", "UTCIMMA", "v_mfma_i32_32x32x16_i8"),
@@ -71,6 +74,7 @@ def test_every_target_has_every_operator(kernels: list[dict[str, Any]]) -> None:
         operators = {kernel["label"].split()[0] for kernel in kernels if kernel["target"] == target}
         assert operators == {
             "attention",
+            "block_sparse_attention",
             "fma",
             "gemm",
             "paged_attention",
@@ -179,6 +183,7 @@ def test_prepare_compiles_for_cuda_without_a_gpu() -> None:
         ("attention", "triton"),
         ("attention", "triton_split_kv"),
         ("attention", "triton_unified_max"),
+        ("block_sparse_attention", "triton"),
         ("fma", "triton_matrix"),
         ("fma", "triton_vector"),
         ("gemm", "triton"),
