@@ -19,7 +19,7 @@ from ridgeline.analytical.problem import Problem
 from ridgeline.kernels.attention.operator import attention_case
 from ridgeline.kernels.block_sparse_attention.operator import block_sparse_case
 from ridgeline.kernels.paged_attention.operator import paged_case
-from ridgeline.kernels.registry import Context, get_implementation, get_operator, load
+from ridgeline.kernels.registry import Context, Unsupported, get_implementation, get_operator, load
 from ridgeline.kernels.tree_attention.operator import tree_case
 
 Case = tuple[str, torch.Tensor, torch.Tensor, float]
@@ -58,10 +58,19 @@ def gemm() -> Iterator[Case]:
         constants, inputs = operator.make_constants(problem, generator), operator.make_inputs(problem, generator)
         reference = operator.reference(problem, constants, inputs, None)
         tolerance = operator.tolerance(problem).relative
-        for name, config in (("triton", {}), ("triton", small_tile), ("triton_tf32", {})):
+        for name, config in (
+            ("triton", {}),
+            ("triton", small_tile),
+            ("triton_tf32", {}),
+            ("triton_flat", {}),
+            ("triton_gemv", {}),
+        ):
             if get_implementation("gemm", name).unsupported_reason(problem, "cuda"):
                 continue
-            out = compute("gemm", problem, constants, inputs, operator.make_output(problem), config, name)
+            try:
+                out = compute("gemm", problem, constants, inputs, operator.make_output(problem), config, name)
+            except Unsupported:
+                continue  # more rows than the flat ones take
             yield f"{name} {problem.label} {config}", out, reference, tolerance
 
 

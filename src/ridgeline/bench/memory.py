@@ -6,6 +6,7 @@ of swapping that disturb every other case, and its reason would not say how much
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import psutil
@@ -15,6 +16,10 @@ from ridgeline.analytical.problem import Problem
 from ridgeline.bench.checks import fully_checked
 from ridgeline.bench.devices.unit import Session
 from ridgeline.kernels.registry import Operator, Tensors
+
+FAR = 16.0
+"""Times a problem's own count of its bytes that is there, from which nothing is looked at closer: int8 operands take
+eight times their size in float64, and one set of buffers is checked at a time."""
 
 
 class TooLargeError(MemoryError):
@@ -93,6 +98,9 @@ def refuse_beyond_memory(
     each = problem.footprint_bytes()
     told = f"{slots} sets of buffers of {_gigabytes(each)}"
     _compare(session, slots * each + eviction_bytes, 0.0, limit_bytes, told)
+    least = min(_host_bytes(limit_bytes), math.inf if (free := session.free_bytes()) is None else free)
+    if FAR * (slots * each + eviction_bytes) <= least:
+        return  # the meta device costs a process a second of imports
     sizes = sizes_of(operator, problem)
     if sizes is None:
         return
