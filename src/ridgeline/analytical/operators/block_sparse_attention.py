@@ -239,7 +239,7 @@ class BlockSparseAttention(Problem):
         return float(work.bytes) + max(unread, 0.0)
 
     def _cache_bytes(self) -> float:
-        return bytes_of(2.0 * self.batch * self.kv_heads * self.length * self.head_dim, self.precision)
+        return float(bytes_of(2.0 * self.batch * self.kv_heads * self.length * self.head_dim, self.precision))
 
     @property
     def dense_pairs(self) -> float:

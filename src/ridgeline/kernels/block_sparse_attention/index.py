@@ -50,6 +50,7 @@ def build_index(problem: BlockSparseAttention) -> BlockIndex:
         return index_of_lines(problem, *draw_lines(problem, random))
     if problem.pattern == "strided":
         return index_of_blocks(np.broadcast_to(strided_pattern(problem), (problem.batch, *_shape(problem))), problem)
+    assert problem.density is not None
     kept = random.random((heads, problem.block_rows, problem.block_columns)) < problem.density
     row, column = _blocks(problem)
     kept |= row == column

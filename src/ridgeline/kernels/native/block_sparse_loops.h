@@ -17,6 +17,7 @@ RL_INLINE void score_strip(const float* const* keys, const float* queries, int64
     const float* row[ROWS];
     Floats sum[ROWS][VECTORS] = {};
     for (int r = 0; r < ROWS; ++r) row[r] = keys[r];
+#pragma GCC unroll 4
     for (int64_t c = 0; c < head_dim; ++c) {
         const Floats a = load(queries + c * WIDTH), b = load(queries + c * WIDTH + LANES);
 #pragma GCC unroll 12
@@ -42,6 +43,7 @@ RL_INLINE void value_strip(
         sum[r][0] = load(sums + r * width) * rescale[r];
         sum[r][1] = load(sums + r * width + LANES) * rescale[r];
     }
+#pragma GCC unroll 4
     for (int64_t j = 0; j < keys; ++j) {
         const Floats a = load(slab + j * WIDTH), b = load(slab + j * WIDTH + LANES);
 #pragma GCC unroll 12
