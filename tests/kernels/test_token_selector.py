@@ -9,6 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ridgeline.kernels.token_gather_attention.operator import (
+    TokenGatherAttentionOperator,
+    drawn_lists,
+    gather_case,
+)
 from ridgeline.kernels.token_selector.centroids import (
     calibrated_threshold,
     cluster_clusters,
@@ -57,6 +62,26 @@ def test_masks_and_rows_become_lists() -> None:
     starts, tokens = lists_of_rows(torch.tensor([[[3, 4], [1, 9]]], dtype=torch.int32))
     assert starts.tolist() == [0, 2, 4]
     assert tokens.tolist() == [3, 4, 1, 9]
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.6])
+def test_structure_of_lists_by_brute_force(spread: float) -> None:
+    problem = gather_case((2, 6, 2, 40, 9, 8), spread)
+    starts, tokens = drawn_lists(problem)
+    kept, pairs = set(), 0
+    for row in range(12):
+        listed = tokens[starts[row] : starts[row + 1]].tolist()
+        assert listed == sorted(set(listed))
+        assert abs(len(listed) - 9) <= problem.widest
+        pairs += len(listed)
+        kept |= {(row // 3, token) for token in listed}
+    operator = TokenGatherAttentionOperator()
+    inputs = {"row_starts": starts, "tokens": tokens}
+    structure = operator.structure(problem, {}, inputs)
+    assert structure.figures == {"kept_keys": len(kept), "kept_pairs": pairs}
+    assert problem.work(structure).flop == 4 * pairs * 8
+    inputs["tokens"] = tokens.flip(0)
+    assert operator.structure(problem, {}, inputs).digest != structure.digest
 
 
 # k-means

@@ -186,8 +186,11 @@ def int8_labels_halve_bytes(lab: Lab) -> Finding:
     )
 
 
-def _steps(lab: Lab, length: int, label: str) -> tuple[list[Callable[[], object]], list[Callable[[], object]]]:
-    """Whole decode steps, and their choices of the k largest alone, on buffers that pass through the cache thrice."""
+def _steps(lab: Lab, length: int, label: str) -> tuple[list[Callable[[], object]], list[Callable[[], object]], float]:
+    """Whole decode steps, and their choices of the k largest alone, on buffers that pass through the cache thrice; the
+    seconds that building the index took."""
+    import time
+
     import torch
 
     from ridgeline.bench.paper_checks.token_decode import copies
@@ -198,7 +201,9 @@ def _steps(lab: Lab, length: int, label: str) -> tuple[list[Callable[[], object]
 
     step, calibration = _draw(lab, length, planted=True)
     kept = length // SPARSITY
+    began = time.monotonic()
     cache = label_cache(step.k, label_channels(calibration, step.k, CHANNELS), label)
+    built_s = time.monotonic() - began
     touched = cache.bytes + 2.0 * HEADS * kept * HEAD_DIM * 4
     whole: list[Callable[[], object]] = []
     choices: list[Callable[[], object]] = []
@@ -222,18 +227,19 @@ def _steps(lab: Lab, length: int, label: str) -> tuple[list[Callable[[], object]
 
         whole.append(decode)
         choices.append(choose)
-    return whole, choices
+    return whole, choices, built_s
 
 
 def _faster(lab: Lab, length: int, threshold: float) -> Finding:
-    from ridgeline.bench.paper_checks.token_decode import against_dense, share, strongest_dense
+    from ridgeline.bench.paper_checks.token_decode import against_dense, index_cost, share, strongest_dense
 
     peer = strongest_dense(lab, HEADS, HEADS, length, HEAD_DIM)
-    ratios, shares = {}, {}
+    ratios, shares, costs = {}, {}, {}
     for label, per_channel in (("float32", 4.0), ("int8", 1.0)):
-        whole, choices = _steps(lab, length, label)
+        whole, choices, built_s = _steps(lab, length, label)
         ratios[label] = against_dense(lab, peer, whole, f"label channels, {label}")
         shares[label] = share(lab, whole, choices)
+        costs[label] = index_cost(built_s, ratios[label])
         del whole, choices
         bytes_per_token = CHANNELS * per_channel + 2 * HEAD_DIM * 4 / SPARSITY
         shares[label + " bytes"] = 2 * HEAD_DIM * 4 / bytes_per_token
@@ -241,7 +247,7 @@ def _faster(lab: Lab, length: int, threshold: float) -> Finding:
     value = ratios[best].value
     text = "; ".join(
         f"{label} labels {ratios[label]} ({ratios[label].slow_s * 1e3:.2f} ms against {ratios[label].fast_s * 1e3:.2f} ms, "
-        f"top-k {shares[label]:.0%} of the step, bytes allow {shares[label + ' bytes']:.1f}x)"
+        f"top-k {shares[label]:.0%} of the step, bytes allow {shares[label + ' bytes']:.1f}x; {costs[label]})"
         for label in ("float32", "int8")
     )
     return Finding(

@@ -315,7 +315,7 @@ def work_is_balanced(lab: Lab) -> Finding:
 def decode_faster(lab: Lab) -> Finding:
     import torch
 
-    from ridgeline.bench.paper_checks.token_decode import against_dense, copies, share, strongest_dense
+    from ridgeline.bench.paper_checks.token_decode import against_dense, copies, index_cost, share, strongest_dense
     from ridgeline.kernels.native.token_gather import token_gather_attention
     from ridgeline.kernels.native.token_select import token_compact, token_mask, token_products
 
@@ -363,7 +363,7 @@ def decode_faster(lab: Lab) -> Finding:
         unit="x",
         text=f"S {LENGTH}, H {HEADS}, d {HEAD_DIM}, {kept_share:.3f} kept, against {peer.label}: {ratio} "
         f"({ratio.slow_s * 1e3:.2f} ms against {ratio.fast_s * 1e3:.2f} ms), lookup {part:.0%} of the step, bytes allow "
-        f"{allowed:.1f}x; index built in {context.built_s:.1f} s",
+        f"{allowed:.1f}x; {index_cost(context.built_s, ratio)}",
         reason=""
         if ratio.value >= 2.0
         else f"bytes allow {allowed:.1f}x; rows of {HEAD_DIM * 4} bytes at scattered addresses are read below streaming "

@@ -130,3 +130,10 @@ def share(
     """Time of a part of a step over that of the step."""
     ratio = lab.ratio(lab.function(whole, "step"), lab.function(part, "part"), cold=True, budget_s=budget_s)
     return 1.0 / ratio.value
+
+
+def index_cost(built_s: float, ratio: Ratio) -> str:
+    """What the index took, and after how many steps of this kind it has paid for itself."""
+    saved_s = ratio.slow_s - ratio.fast_s
+    pays = f"pays after {built_s / saved_s:.0f} steps of a layer" if saved_s > 0.0 else "never pays at these times"
+    return f"index built in {built_s:.2f} s, {pays}"
