@@ -12,7 +12,7 @@ from ridgeline.results.compile import CompiledCode
 
 BAR_PX = 30
 COLOURS = {
-    "matrix": "#0072B2", "special": "#D55E00", "fma": "#009E73", "alu": "#E69F00", "valu": "#009E73",
+    "matrix": "#0072B2", "special": "#D55E00", "fma": "#009E73", "alu": "#E69F00", "valu": "#56B4E9",
     "load_store": "#CC79A7",
 }  # fmt: skip
 NAMES = {

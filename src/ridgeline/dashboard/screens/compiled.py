@@ -31,6 +31,9 @@ def table_of(records: Sequence[CompiledCode]) -> pd.DataFrame:
             {
                 "target": record.target,
                 "kernel": record.label,
+                "roof, overlapped": percent(bound.overlapped_share if bound else None),
+                "roof, serial": percent(bound.serial_share if bound else None),
+                "bound by": bound.bound_by if bound else reason,
                 "registers": record.registers,
                 "spilled, B": record.spills_bytes,
                 "shared, KiB": None if record.shared_bytes is None else record.shared_bytes / 1024,
@@ -40,9 +43,6 @@ def table_of(records: Sequence[CompiledCode]) -> pd.DataFrame:
                 "async copies": ", ".join(f"{k} {v}" for k, v in record.asynchronous_copies.items()) or MISSING,
                 "cycles a turn": plain(bound.overlapped_cycles, "") if bound else MISSING,
                 "cycles, serial": plain(bound.serial_cycles, "") if bound else MISSING,
-                "roof, overlapped": percent(bound.overlapped_share if bound else None),
-                "roof, serial": percent(bound.serial_share if bound else None),
-                "bound by": bound.bound_by if bound else reason,
                 "compiled": record.started_at[:10],
             }
         )
