@@ -65,7 +65,7 @@ def kernels() -> list[dict[str, Any]]:
 def test_every_target_has_every_operator(kernels: list[dict[str, Any]]) -> None:
     for target in TARGETS:
         operators = {kernel["label"].split()[0] for kernel in kernels if kernel["target"] == target}
-        assert operators == {"attention", "fma", "gemm", "stream", "weight_only_gemm"}
+        assert operators == {"attention", "attention_quantiser", "quantised_attention", "fma", "gemm", "stream", "weight_only_gemm"}
     for kernel in kernels:
         assert kernel["registers"] > 0
         assert kernel["code_bytes"] > 0
@@ -165,6 +165,8 @@ def test_prepare_compiles_for_cuda_without_a_gpu() -> None:
     prepared = {(case["operator"], case["implementation"]) for case in json.loads(done.stdout)}
     assert prepared == {
         ("attention", "triton"),
+        ("attention_quantiser", "triton"),
+        ("quantised_attention", "triton"),
         ("fma", "triton_matrix"),
         ("fma", "triton_vector"),
         ("gemm", "triton"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 RUNNER = Path(__file__).with_name("interpret_triton.py")
-GROUPS = ("gemm", "attention", "weight_only_gemm", "stream", "fma")
+GROUPS = ("gemm", "attention", "quantised_attention", "attention_quantiser", "weight_only_gemm", "stream", "fma")
 
 
 # TRITON_INTERPRET is read when a kernel is decorated: it needs a process of its own.
