@@ -35,7 +35,7 @@ def prepared(problem: QuantisedAttention, seed: int = 0) -> tuple[dict[str, torc
     return dict(inputs), torch.full_like(OPERATOR.make_output(problem), math.nan)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(m=st.integers(1, 110), n=st.integers(1, 80), depth=st.integers(1, 70), seed=st.integers(0, 99))
 def test_integer_products_are_exact(m: int, n: int, depth: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -43,7 +43,7 @@ def test_integer_products_are_exact(m: int, n: int, depth: int, seed: int) -> No
     a[-1], b[-1] = -128, -128  # what would saturate 16 bits
     for name in paths():
         out = torch.full((m, n), 0x5A5A5A5A, dtype=torch.int32)
-        int8_products(a, b, out, threads=2, path=name)
+        int8_products(a, b, out, path=name)
         assert torch.equal(out.long(), a.long() @ b.long().T), name
 
 
@@ -54,7 +54,7 @@ def test_every_path_gives_the_reference(path: str) -> None:
         if problem.scores == "float8_e4m3fn":
             continue
         inputs, out = prepared(problem)
-        bind(problem, 2, path=path)(inputs, out)
+        bind(problem, 1 + ran % 2, path=path)(inputs, out)
         expected = OPERATOR.reference(problem, {}, inputs, None)
         error = float((out.double() - expected).norm() / expected.norm())
         assert error <= 1e-5, problem.label  # P stays in float32: a tenth of the operator's tolerance
@@ -88,13 +88,13 @@ def test_not_a_number_reaches_the_rows_that_it_reaches_in_the_reference(path: st
     ]:
         inputs, out = prepared(problem)
         inputs[name][index] = bad
-        bind(problem, 2, path=path)(inputs, out)
+        bind(problem, 1, path=path)(inputs, out)
         expected = OPERATOR.reference(problem, {}, inputs, None)
         assert torch.equal(out.isnan(), expected.isnan()), (name, bad)
         assert expected.isnan().any() or bad == -math.inf
     inputs, out = prepared(problem)
     inputs["v"].view(torch.uint8)[0, 0, 133, 5] = 0x7F  # NaN of float8_e4m3fn
-    bind(problem, 2, path=path)(inputs, out)
+    bind(problem, 1, path=path)(inputs, out)
     assert out[0, 0, :, 5].isnan().all()
     assert out.isnan().sum() == 70
 
@@ -103,14 +103,14 @@ def test_not_a_number_reaches_the_rows_that_it_reaches_in_the_reference(path: st
 def test_narrow_values_are_widened_exactly(values: str) -> None:
     # One key, so that O is V: every bit pattern.
     dtype = getattr(torch, values)
-    bits = torch.arange(256, dtype=torch.uint8) if dtype.itemsize == 1 else torch.arange(0, 65536, dtype=torch.int32)
-    patterns = bits if dtype.itemsize == 1 else bits.to(torch.int16)
-    count = len(patterns) // 64
+    bits = torch.arange(2 ** (8 * dtype.itemsize), dtype=torch.int32)
+    patterns = bits.to(torch.uint8 if dtype.itemsize == 1 else torch.int16)
+    count, d = max(1, len(patterns) // 4096), min(len(patterns), 4096)
     problem = QuantisedAttention(
-        batch=count, q_heads=1, kv_heads=1, q_length=1, kv_length=1, head_dim=64, values=values, granularity="token"
+        batch=count, q_heads=1, kv_heads=1, q_length=1, kv_length=1, head_dim=d, values=values, granularity="token"
     )
     inputs, out = prepared(problem)
-    inputs["v"] = patterns.view(dtype).reshape(count, 1, 1, 64)
+    inputs["v"] = patterns.view(dtype).reshape(count, 1, 1, d)
     if "v_scale" in inputs:
         inputs["v_scale"].fill_(1.0)
     bind(problem, 1)(inputs, out)
