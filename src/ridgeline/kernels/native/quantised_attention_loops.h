@@ -80,7 +80,7 @@ struct Tile {
 };
 
 // Scores of COUNT queries from `r` on and one panel of keys, in units of log2.
-template <int COUNT>
+template <int COUNT, bool CORRECTED>
 static void score_panel(const Tile& tile, int64_t r, const int32_t* panel, int64_t steps, const float* scales,
                         int64_t first_key, int64_t s, int64_t column) {
     Ints sums[COUNT][PANEL_VECTORS];
@@ -88,16 +88,29 @@ static void score_panel(const Tile& tile, int64_t r, const int32_t* panel, int64
     const Floats scale[PANEL_VECTORS] = {load(scales + column), load(scales + column + LANES)};
 #pragma GCC unroll 16
     for (int i = 0; i < COUNT; ++i) {
-        const float* correction = tile.corrections[r + i];
 #pragma GCC unroll 2
         for (int v = 0; v < PANEL_VECTORS; ++v) {
             Floats score = to_floats(sums[i][v]) * scale[v] * splat(tile.factors[r + i]);
-            if (correction) {
-                const int64_t key = first_key + column + v * LANES, left = s - key;
-                if (left > 0) score += load_first(correction + key, least(LANES, left)) * splat(tile.correction_factor);
+            if constexpr (CORRECTED) {
+                const int64_t key = least(s, first_key + column + v * LANES);
+                const Floats correction = load_first(tile.corrections[r + i] + key, least(LANES, s - key));
+                score += correction * splat(tile.correction_factor);
             }
             store(tile.scores + (r + i) * KEY_TILE + column + v * LANES, score);
         }
+    }
+}
+
+template <bool CORRECTED>
+static void score_tile(const Tile& tile, int64_t rows, const int32_t* packed, int64_t steps, const float* scales,
+                       int64_t first_key, int64_t s, int64_t columns) {
+    for (int64_t column = 0; column < columns; column += WIDTH) {
+        const int32_t* panel = packed + (first_key + column) * steps;
+        int64_t r = 0;
+        for (; r + ROWS <= rows; r += ROWS) {
+            score_panel<ROWS, CORRECTED>(tile, r, panel, steps, scales, first_key, s, column);
+        }
+        for (; r < rows; ++r) score_panel<1, CORRECTED>(tile, r, panel, steps, scales, first_key, s, column);
     }
 }
 
@@ -200,13 +213,10 @@ static void attend(const Call& call, int64_t task, int thread) {
     for (int64_t first = 0; first < end; first += KEY_TILE) {
         const int64_t keys = least(KEY_TILE, end - first);
         const int64_t columns = (keys + WIDTH - 1) / WIDTH * WIDTH;
-        for (int64_t column = 0; column < columns; column += WIDTH) {
-            const int32_t* panel = packed + (first + column) * layout.steps;
-            int64_t r = 0;
-            for (; r + ROWS <= rows; r += ROWS) {
-                score_panel<ROWS>(tile, r, panel, layout.steps, scales + first, first, s, column);
-            }
-            for (; r < rows; ++r) score_panel<1>(tile, r, panel, layout.steps, scales + first, first, s, column);
+        if (call.correction) {
+            score_tile<true>(tile, rows, packed, layout.steps, scales + first, first, s, columns);
+        } else {
+            score_tile<false>(tile, rows, packed, layout.steps, scales + first, first, s, columns);
         }
         for (int64_t r = 0; r < rows; ++r) {
             const int64_t below = first_query + r + ahead - first;
@@ -247,17 +257,23 @@ static void product_panel(const Products& call, int64_t row, const int32_t* a, c
     Ints sums[COUNT][PANEL_VECTORS];
     const int64_t steps = steps_of(call.depth), left = call.n - column;
     multiply<COUNT>(a, starts, call.scratch + column * steps, steps, sums);
-    for (int i = 0; i < COUNT; ++i) {
-        int32_t* out = call.out + (row + i) * call.n + column;
-        if (left >= WIDTH) {
-            store_ints(out, sums[i][0]);
-            store_ints(out + LANES, sums[i][1]);
-        } else {
-            int32_t all[WIDTH];
-            store_ints(all, sums[i][0]);
-            store_ints(all + LANES, sums[i][1]);
-            for (int64_t n = 0; n < left; ++n) out[n] = all[n];
+    int32_t* out = call.out + row * call.n + column;
+    if (left >= WIDTH) {
+#pragma GCC unroll 16
+        for (int i = 0; i < COUNT; ++i) {
+            store_ints(out + i * call.n, sums[i][0]);
+            store_ints(out + i * call.n + LANES, sums[i][1]);
         }
+        return;
+    }
+    int32_t all[COUNT][WIDTH];
+#pragma GCC unroll 16
+    for (int i = 0; i < COUNT; ++i) {
+        store_ints(all[i], sums[i][0]);
+        store_ints(all[i] + LANES, sums[i][1]);
+    }
+    for (int i = 0; i < COUNT; ++i) {
+        for (int64_t n = 0; n < left; ++n) out[i * call.n + n] = all[i][n];
     }
 }
 

@@ -28,7 +28,7 @@ LOG2_E = math.log2(math.e)
 def load_tile(pointers, mask, NEEDED: tl.constexpr):
     """A tile, with zeros where the mask is false; without looking at the mask where it is not needed."""
     if NEEDED:
-        tile = tl.load(pointers, mask=mask, other=0)
+        tile = tl.load(pointers, mask=mask, other=0.0)
     else:
         tile = tl.load(pointers)
     return tile
