@@ -20,6 +20,20 @@ TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 INSTRUCTIONS = {
     "attention prefill": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "attention decode": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_f16"),
+    "attention_quantiser": ("", "", "", ""),
+    # Two products: each instruction is one of these, and all of these are there.
+    "quantised_attention prefill int8/float16": (
+        ("IMMA.16832.S8.S8", "HMMA.16816.F32"),
+        ("IGMMA.64x64x32.S8.S8", "HGMMA.64x128x16.F32"),
+        ("UTCIMMA", "UTCHMMA"),
+        ("v_mfma_i32_32x32x16_i8", "v_mfma_f32_32x32x8_f16"),
+    ),
+    "quantised_attention prefill int8/float8_e4m3fn": (
+        None,
+        ("IGMMA.64x64x32.S8.S8", "QGMMA.64x128x32.F32.E4M3.E4M3"),
+        ("UTCIMMA", "UTCQMMA"),
+        None,
+    ),
     "fma matrix bfloat16": ("HMMA.16816.F32.BF16", "HGMMA.64x128x16.F32.BF16", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "fma matrix float8": (None, "QGMMA.64x128x32.F32.E4M3.E4M3", "UTCQMMA", None),
     "fma matrix int8": ("IMMA.16832.S8.S8", "IGMMA.64x128x32.S8.S8", "UTCIMMA", "v_mfma_i32_32x32x16_i8"),
@@ -86,6 +100,8 @@ def test_matrix_instructions_are_those_of_the_target(kernels: list[dict[str, Any
             assert found, (kernel["target"], kernel["label"])
             assert all(opcode.startswith(expected) for opcode in found), (kernel["target"], kernel["label"], found)
             assert any(is_of(opcode, kernel) for opcode in kernel["main_loop"])
+            every = (expected,) if isinstance(expected, str) else expected
+            assert all(any(opcode.startswith(wanted) for opcode in found) for wanted in every), (kernel["label"], found)
         else:
             assert not found, (kernel["target"], kernel["label"], found)
         seen.add((start, kernel["target"]))

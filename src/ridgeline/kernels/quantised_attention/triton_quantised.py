@@ -174,11 +174,13 @@ CONFIGS: Mapping[str, tuple[dict[str, int], ...]] = {
         {"block_m": 128, "block_n": 64, "num_warps": 8, "num_stages": 3},
         {"block_m": 128, "block_n": 32, "num_warps": 8, "num_stages": 3},
         {"block_m": 64, "block_n": 64, "num_warps": 4, "num_stages": 3},
+        {"block_m": 128, "block_n": 32, "num_warps": 8, "num_stages": 2},
     ),
     "decode": ({"block_m": 16, "block_n": 64, "num_warps": 4, "num_stages": 3},),
 }
-"""Tuning space by regime. Prefill: for targets whose matrix unit reads its operands from shared or tensor memory, for
-those that keep them in registers, and for sm_90; chosen as in ``attention``, none of it measured with integers yet."""
+"""Tuning space by regime. Prefill: for sm_100, whose matrix unit reads its operands from shared and tensor memory, for
+those that keep them in registers, for sm_90 and for AMD, where the first spills. The choice is that of ``attention``
+where nothing spills; none of it is measured with integers yet."""
 
 VALUES = {"float16": "fp16", "bfloat16": "bf16", "float8_e4m3fn": "fp8e4nv"}
 """Triton's names of what V may be in."""
@@ -188,7 +190,9 @@ def default_config(problem: QuantisedAttention, architecture: str) -> dict[str, 
     """The tile for a target; 64 queries where there are few of them."""
     if problem.q_length <= 16:
         return dict(CONFIGS["decode"][0])
-    wide, narrow, hopper = CONFIGS["prefill"]
+    wide, narrow, hopper, amd = CONFIGS["prefill"]
+    if architecture.startswith("gfx"):
+        return dict(amd)
     if architecture == "sm_90" or problem.q_length <= 64:
         return dict(hopper)
     return dict(narrow if architecture.startswith(("sm_8", "sm_12")) else wide)
@@ -256,22 +260,19 @@ def prepare(problem: QuantisedAttention, constants: Tensors, context: Context) -
     return run
 
 
-WIDE = ("sm_100", "gfx942", "gfx950")
-NARROW = ("sm_80", "sm_89", "sm_120")
-"""Targets that the first two prefill tiles are for; those that have FP8 are taken for V in FP8."""
+TARGETS = (("sm_100",), ("sm_80", "sm_89", "sm_120"), ("sm_90",), ("gfx942", "gfx950"))
+"""Targets of each prefill tile; for V in FP8, those of them that have it."""
 
 
 def compilations() -> tuple[Compilation, ...]:
     """What is compiled ahead of time: causal prefill with V in float16, and with V in FP8 and all that smoothing adds."""
-    wide, narrow, hopper = CONFIGS["prefill"]
-    tiles = ((wide, WIDE), (narrow, NARROW), (hopper, ("sm_90",)))
     shape = {"batch": 1, "q_heads": 4, "kv_heads": 1, "q_length": 64, "kv_length": 64, "head_dim": 128, "causal": True}
     half = QuantisedAttention(**shape, values="float16", precision="float16")
     eight = QuantisedAttention(**shape, values="float8_e4m3fn", precision="float16", smooth_q=True, smooth_v=True)
     return tuple(
         _compilation(problem, config, tuple(name for name in targets if problem is half or has_float8(name)))
         for problem in (half, eight)
-        for config, targets in tiles
+        for config, targets in zip(CONFIGS["prefill"], TARGETS, strict=True)
     )
 
 
