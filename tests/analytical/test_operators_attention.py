@@ -100,7 +100,9 @@ def test_quantised_attention_by_brute_force(values: str, causal: bool, granulari
     assert_same(work, tally)
 
 
-@pytest.mark.parametrize(("q_length", "kv_length", "causal"), [(130, 70, True), (130, 70, False), (3, 200, True), (257, 300, True)])
+@pytest.mark.parametrize(
+    ("q_length", "kv_length", "causal"), [(130, 70, True), (130, 70, False), (3, 200, True), (257, 300, True)]
+)
 def test_smoothing_adds_a_correction_a_pair_and_a_mean_a_channel(q_length: int, kv_length: int, causal: bool) -> None:
     shape = {"batch": 1, "q_heads": 2, "kv_heads": 1, "q_length": q_length, "kv_length": kv_length, "head_dim": 4}
     tally = Tally()

@@ -168,7 +168,12 @@ def attention_quantiser() -> Iterator[Case]:
             variant = dataclasses.replace(problem, granularity=granularity)
             inputs = operator.make_inputs(variant, torch.Generator().manual_seed(10))
             out = compute("attention_quantiser", variant, {}, inputs, operator.make_output(variant))
-            yield variant.label, out, operator.reference(variant, {}, inputs, None), operator.tolerance(variant).relative
+            yield (
+                variant.label,
+                out,
+                operator.reference(variant, {}, inputs, None),
+                operator.tolerance(variant).relative,
+            )
 
 
 def weight_only_gemm() -> Iterator[Case]:

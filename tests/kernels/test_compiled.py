@@ -79,7 +79,15 @@ def kernels() -> list[dict[str, Any]]:
 def test_every_target_has_every_operator(kernels: list[dict[str, Any]]) -> None:
     for target in TARGETS:
         operators = {kernel["label"].split()[0] for kernel in kernels if kernel["target"] == target}
-        assert operators == {"attention", "attention_quantiser", "quantised_attention", "fma", "gemm", "stream", "weight_only_gemm"}
+        assert operators == {
+            "attention",
+            "attention_quantiser",
+            "quantised_attention",
+            "fma",
+            "gemm",
+            "stream",
+            "weight_only_gemm",
+        }
     for kernel in kernels:
         assert kernel["registers"] > 0
         assert kernel["code_bytes"] > 0

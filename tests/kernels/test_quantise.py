@@ -80,7 +80,11 @@ def test_a_channel_of_values_reaches_the_largest_fp8_number() -> None:
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(("q_length", "kv_length"), [(150, 70), (5, 90)])
 def test_smoothing_changes_no_attention(causal: bool, q_length: int, kv_length: int) -> None:
-    q, k, v = normal(2, 4, q_length, 8) + 3, normal(2, 2, kv_length, 8, seed=1) + 5, normal(2, 2, kv_length, 8, seed=2) + 1
+    q, k, v = (
+        normal(2, 4, q_length, 8) + 3,
+        normal(2, 2, kv_length, 8, seed=1) + 5,
+        normal(2, 2, kv_length, 8, seed=2) + 1,
+    )
     expected = exact_attention(Floats(q, k, v), causal)
     q_smooth, q_mean = smooth_blocks(q)
     k_smooth, _ = smooth_tokens(k)

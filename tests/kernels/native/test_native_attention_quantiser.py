@@ -42,7 +42,9 @@ def test_integers_and_scales_are_those_of_the_definition(
         batch=1, heads=3, length=length, head_dim=head_dim, role=role, to=to, granularity=granularity, smooth=smooth
     )
     generator = torch.Generator().manual_seed(length)
-    x = torch.randn(1, 3, length, head_dim, generator=generator) + 8 * torch.randn(1, 3, 1, head_dim, generator=generator)
+    x = torch.randn(1, 3, length, head_dim, generator=generator) + 8 * torch.randn(
+        1, 3, 1, head_dim, generator=generator
+    )
     values, scales = quantise_as(problem, x.double())
     quantiser, out = bound(problem, path, threads=1 + length % 2), torch.full(x.shape, 77, dtype=torch.int8)
     quantiser.run(x, out)
@@ -69,9 +71,9 @@ def test_wrong_tensors_are_refused_by_name() -> None:
     run, x, out = bound(problem).run, torch.zeros(1, 2, 10, 24), torch.zeros(1, 2, 10, 24, dtype=torch.int8)
     run(x, out)
     assert (out == 0).all()
-    with pytest.raises(NativeCallError, match="^x must be a contiguous CPU tensor float32"):
+    with pytest.raises(NativeCallError, match=r"^x must be a contiguous CPU tensor float32"):
         run(x.double(), out)
-    with pytest.raises(NativeCallError, match="^out must be a contiguous CPU tensor int8"):
+    with pytest.raises(NativeCallError, match=r"^out must be a contiguous CPU tensor int8"):
         run(x, out[:, :1])
     with pytest.raises(NativeCallError, match="no path 'sse'"):
         bound(problem, "sse")

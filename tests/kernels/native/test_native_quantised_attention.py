@@ -133,7 +133,7 @@ def test_wrong_tensors_are_refused_by_name() -> None:
         with pytest.raises(NativeCallError, match=f"^{name} must be a contiguous") as caught:
             run({**inputs, name: tensor}, out)
         assert "\n" not in str(caught.value)
-    with pytest.raises(NativeCallError, match="^out must be"):
+    with pytest.raises(NativeCallError, match=r"^out must be"):
         run(inputs, out.half())
     with pytest.raises(NativeCallError, match="more threads than CPUs"):
         bind(problem, 4096)(inputs, out)

@@ -185,7 +185,9 @@ def per_thread_beats_per_block(lab: Lab) -> Finding:
         value=least,
         threshold=0.0,
         text="1 - cosine per thread, warp, block, token: "
-        + "; ".join(f"{scores} {', '.join(v for k, v in lost.items() if k[0] == scores)}" for scores in ("int8", "int4")),
+        + "; ".join(
+            f"{scores} {', '.join(v for k, v in lost.items() if k[0] == scores)}" for scores in ("int8", "int4")
+        ),
     )
 
 
@@ -234,7 +236,9 @@ def _reason(lab: Lab, path: str, float_rate: float, integer_rate: float) -> str:
     said = f"float32 QK runs at {float_rate / peak:.0%} of the FMA peak measured now ({peak / 1e9:.0f} Gop/s)"
     if "vnni" in path:
         most = _peak(lab, "int8")
-        return f"{said}; int8 at {integer_rate / most:.0%} of vpdpbusd's {most / 1e9:.0f} Gop/s, {most / peak:.1f}x FMA's"
+        return (
+            f"{said}; int8 at {integer_rate / most:.0%} of vpdpbusd's {most / 1e9:.0f} Gop/s, {most / peak:.1f}x FMA's"
+        )
     if path == "portable":
         return f"{said}; the portable path multiplies 16-bit halves one by one, without an instruction for pairs"
     return (
@@ -247,9 +251,9 @@ def _peak(lab: Lab, precision: str) -> float:
     """Multiply-adds in registers, operations per second: best of a few short runs."""
     import time
 
-    from ridgeline.kernels.native.fma import TYPES, bind_fma, fma_inputs, fma_operations, fma_shape
-
     import numpy as np
+
+    from ridgeline.kernels.native.fma import TYPES, bind_fma, fma_inputs, fma_operations, fma_shape
 
     shape = fma_shape(precision)
     out = np.empty((lab.threads, shape.chains, shape.lanes), TYPES[precision].out)
@@ -275,9 +279,9 @@ def end_to_end_faster(lab: Lab) -> Finding:
 
     from ridgeline.analytical.operators import Attention, QuantisedAttention
     from ridgeline.kernels.quantised_attention.operator import exact_attention, make_floats
-    from ridgeline.kernels.quantised_attention.quantise import Floats
 
-    shape = dict(batch=1, q_heads=HEADS, kv_heads=HEADS, q_length=LENGTH, kv_length=LENGTH, head_dim=HEAD_DIM)
+    heads = {"batch": 1, "q_heads": HEADS, "kv_heads": HEADS}
+    shape = {**heads, "q_length": LENGTH, "kv_length": LENGTH, "head_dim": HEAD_DIM}
     problem = QuantisedAttention(**shape, values="float32")
     dense = Attention(**shape)
     native = _prepared(lab, "quantised_attention", problem, "native")

@@ -30,7 +30,9 @@ def quantise_as(problem: AttentionQuantiser, x: torch.Tensor) -> tuple[torch.Ten
     return quantise_tokens(x, grouping[problem.granularity], problem.to)
 
 
-def _case(shape: tuple[int, int, int, int], role: str, to: str, granularity: str, smooth: bool, precision: str = "float32") -> AttentionQuantiser:
+def _case(
+    shape: tuple[int, int, int, int], role: str, to: str, granularity: str, smooth: bool, precision: str = "float32"
+) -> AttentionQuantiser:
     batch, heads, length, head_dim = shape
     return AttentionQuantiser(
         batch=batch, heads=heads, length=length, head_dim=head_dim, role=role, to=to, granularity=granularity,

@@ -138,10 +138,10 @@ class QuantisedAttentionOperator(Operator):
         _case((1, 2, 1, 21, 34, 24), False, "float8_e4m3fn", "float8_e4m3fn", "thread", "k"),
     )
 
-    # P: bfloat16 2^-9, float16 2^-12, FP8 2^-5 root mean square at worst, and the errors of a row do not average out
-    # against its sum, which shrinks as they do. Seen: 2.7e-2 with FP8.
+    # Rounding P does not average out over the keys where V has no mean, as O then shrinks as the error does: 3e-2 with
+    # FP8. The inputs here have one, which is most of O. Seen over the test problems: 7e-3 with FP8, 4e-5 with float16.
     _weights = {
-        "float8_e4m3fn": Tolerance(5e-2, "P may be rounded to FP8: up to 6e-2 an element, 2.6e-2 root mean square"),
+        "float8_e4m3fn": Tolerance(2e-2, "P may be rounded to FP8: up to 6e-2 an element, 2.6e-2 root mean square"),
         "float16": Tolerance(2e-3, "P may be rounded to float16: 5e-4"),
         "bfloat16": Tolerance(1e-2, "P may be rounded to bfloat16: 4e-3"),
     }

@@ -28,7 +28,9 @@ def prepare(problem: QuantisedAttention, constants: Tensors, context: Context) -
     if problem.values == "int8":
         raise Unsupported("P V in int8 is counted, not computed: the paper keeps P and V in FP8 or float16")
     if problem.head_dim > EXACT_HEAD_DIM:
-        raise Unsupported(f"head_dim {problem.head_dim}: beyond {EXACT_HEAD_DIM}, float32 may round the integer products")
+        raise Unsupported(
+            f"head_dim {problem.head_dim}: beyond {EXACT_HEAD_DIM}, float32 may round the integer products"
+        )
     b, t, s, d = problem.batch, problem.q_length, problem.kv_length, problem.head_dim
     heads, group = problem.kv_heads, problem.q_heads // problem.kv_heads
     device = context.device

@@ -228,7 +228,9 @@ def prepare(problem: QuantisedAttention, constants: Tensors, context: Context) -
     """Tiles from ``context.config``, keys as in ``CONFIGS``."""
     if problem.scores != "int8":
         name = "INT4" if problem.scores == "int4" else "FP8"
-        raise Unsupported(f"scores of {name}: Triton's integer product is of int8; the speed of {name} is only modelled")
+        raise Unsupported(
+            f"scores of {name}: Triton's integer product is of int8; the speed of {name} is only modelled"
+        )
     if problem.values not in VALUES:
         raise Unsupported(f"V in {problem.values}: the kernel takes {', '.join(VALUES)}")
     on_gpu = context.device == "cuda"
