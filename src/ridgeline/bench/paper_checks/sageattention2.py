@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ridgeline.bench.paper_checks.frame import Finding, Lab, check
@@ -57,7 +57,8 @@ def equals_dequantised(lab: Lab) -> Finding:
     from ridgeline.kernels.registry import get_operator
 
     worst, at, count = 0.0, "", 0
-    for problem in get_operator("quantised_attention").test_problems:
+    problems: Sequence[Any] = get_operator("quantised_attention").test_problems
+    for problem in problems:
         if problem.precision != "float32" or problem.scores == "float8_e4m3fn":  # the native kernel takes neither
             continue
         error = lab.worst_error("quantised_attention", problem, "native")
@@ -281,7 +282,7 @@ def end_to_end_faster(lab: Lab) -> Finding:
     from ridgeline.kernels.quantised_attention.operator import exact_attention, make_floats
 
     heads = {"batch": 1, "q_heads": HEADS, "kv_heads": HEADS}
-    shape = {**heads, "q_length": LENGTH, "kv_length": LENGTH, "head_dim": HEAD_DIM}
+    shape: dict[str, Any] = {**heads, "q_length": LENGTH, "kv_length": LENGTH, "head_dim": HEAD_DIM}
     problem = QuantisedAttention(**shape, values="float32")
     dense = Attention(**shape)
     native = _prepared(lab, "quantised_attention", problem, "native")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -90,7 +89,7 @@ def prepare(problem: AttentionQuantiser, constants: Tensors, context: Context) -
     """The mean over all keys is a torch operation before the kernel; scales go to memory of this implementation's own."""
     if problem.role == "value" or problem.to == "float8_e4m3fn":
         raise Unsupported("channels of V and FP8: the kernel writes integers with a scale a group of tokens")
-    options: Mapping[str, Any] = {**meta(problem), "num_warps": NUM_WARPS}
+    options = {**meta(problem), "num_warps": NUM_WARPS}
     heads, length = problem.batch * problem.heads, problem.length
     scales = torch.empty(heads, problem.groups, device=context.device)
     grid = (heads * triton.cdiv(length, options["TILE"]),)
@@ -109,7 +108,7 @@ def prepare(problem: AttentionQuantiser, constants: Tensors, context: Context) -
 
 def compilations() -> tuple[Compilation, ...]:
     """What is compiled ahead of time: smoothed Q and K in float16, a scale a thread."""
-    shape = {"batch": 1, "heads": 1, "length": 1024, "head_dim": 128, "precision": "float16"}
+    shape: dict[str, Any] = {"batch": 1, "heads": 1, "length": 1024, "head_dim": 128, "precision": "float16"}
     return tuple(_compilation(AttentionQuantiser(**shape, role=role)) for role in ("query", "key"))
 
 

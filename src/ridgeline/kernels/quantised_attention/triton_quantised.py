@@ -268,7 +268,15 @@ TARGETS = (("sm_100",), ("sm_80", "sm_89", "sm_120"), ("sm_90",), ("gfx942", "gf
 
 def compilations() -> tuple[Compilation, ...]:
     """What is compiled ahead of time: causal prefill with V in float16, and with V in FP8 and all that smoothing adds."""
-    shape = {"batch": 1, "q_heads": 4, "kv_heads": 1, "q_length": 64, "kv_length": 64, "head_dim": 128, "causal": True}
+    shape: dict[str, Any] = {
+        "batch": 1,
+        "q_heads": 4,
+        "kv_heads": 1,
+        "q_length": 64,
+        "kv_length": 64,
+        "head_dim": 128,
+        "causal": True,
+    }
     half = QuantisedAttention(**shape, values="float16", precision="float16")
     eight = QuantisedAttention(**shape, values="float8_e4m3fn", precision="float16", smooth_q=True, smooth_v=True)
     return tuple(
