@@ -20,7 +20,7 @@ SEE_SYSTEM   := true
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test lint format dashboard bench-roofs bench-overhead bench-false-alarms bench-faults bench-power bench-coverage bench-analytical gpu-check bench-energy bench-idealized clean browser
+.PHONY: help setup setup-test run test test-sanitizers lint format dashboard bench-roofs bench-overhead bench-false-alarms bench-faults bench-power bench-coverage bench-analytical gpu-check bench-energy bench-idealized clean browser
 
 help: ## Say what each target does.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
 	else echo "the dashboard tests need Chromium: sudo apt-get install chromium"; exit 2; fi
+
+test-sanitizers: setup-test ## Run all native code under AddressSanitizer and UBSan; the last line says PASS or FAIL.
+	$(BIN)/python tests/kernels/native/run_sanitized.py
 
 lint: setup-test ## Check style and types.
 	$(BIN)/ruff check .

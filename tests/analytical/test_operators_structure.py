@@ -76,7 +76,8 @@ def tokens(p: Any, random: Random) -> dict[str, float]:
 
 def lengths(p: Any, random: Random) -> dict[str, float]:
     drawn = random.integers(1, p.kv_length + 1, size=p.batch)
-    return {"keys": int(drawn.sum()), "pages": int((-(-drawn // p.page)).sum())}
+    pairs = [np.count_nonzero(np.tri(p.q_length, n, k=n - p.q_length)) for n in drawn]
+    return {"keys": int(drawn.sum()), "pages": int((-(-drawn // p.page)).sum()), "pairs": sum(pairs)}
 
 
 def tree(p: Any, random: Random) -> dict[str, float]:
@@ -127,6 +128,11 @@ STRUCTURED: dict[str, tuple[str, dict[str, Any], Callable[[Any, Random], dict[st
     "pages": (
         "paged_attention",
         {"batch": 3, "q_heads": 4, "kv_heads": 2, "kv_length": 21, "head_dim": 4, "page": 4, "kv_precision": "int8"},
+        lengths,
+    ),
+    "pages-queries": (
+        "paged_attention",
+        {"batch": 4, "q_heads": 4, "kv_heads": 2, "kv_length": 13, "head_dim": 4, "page": 5, "q_length": 6},
         lengths,
     ),
     "tree": (

@@ -15,7 +15,7 @@ from ridgeline_process import SOURCE
 
 from ridgeline.bench.devices.cpu import detect
 from ridgeline.bench.plan import Plan, make_plan
-from ridgeline.bench.sources import reached, source_hash
+from ridgeline.results.sources import reached, source_hash
 from ridgeline.kernels import registry
 from ridgeline.kernels.registry import get_implementation
 from ridgeline.workloads.suite import SuiteError, parse_suite
@@ -233,7 +233,7 @@ def test_a_key_changes_with_each_source_it_reaches_in_a_copy_of_the_package(
 ) -> None:
     shutil.copytree(SOURCE / "ridgeline", tmp_path / "ridgeline", ignore=shutil.ignore_patterns("__pycache__"))
     code = (
-        "import ridgeline, sys\nfrom pathlib import Path\nfrom ridgeline.bench.sources import source_hash\n"
+        "import ridgeline, sys\nfrom pathlib import Path\nfrom ridgeline.results.sources import source_hash\n"
         "root = Path(ridgeline.__file__).parent\n"
         "assert str(root).startswith(sys.argv[1])\n"
         "print(source_hash(root / 'kernels/stream/native.py'))\n"

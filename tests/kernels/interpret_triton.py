@@ -16,8 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 
+<<<<<<< HEAD
 from ridgeline.analytical.operators import Attention, Fma, QuantisedAttention, Stream, WeightOnlyGemm
 from ridgeline.kernels.registry import Context, get_implementation, get_operator, load
+=======
+from ridgeline.analytical.operators import Fma, Stream, WeightOnlyGemm
+from ridgeline.analytical.problem import Problem
+from ridgeline.kernels.attention.operator import attention_case
+from ridgeline.kernels.paged_attention.operator import paged_case
+from ridgeline.kernels.registry import Context, Unsupported, get_implementation, get_operator, load
+from ridgeline.kernels.tree_attention.operator import tree_case
+>>>>>>> flat
 
 Case = tuple[str, torch.Tensor, torch.Tensor, float]
 """Name, output, float64 reference, accepted relative error."""
@@ -55,58 +64,129 @@ def gemm() -> Iterator[Case]:
         constants, inputs = operator.make_constants(problem, generator), operator.make_inputs(problem, generator)
         reference = operator.reference(problem, constants, inputs, None)
         tolerance = operator.tolerance(problem).relative
-        for name, config in (("triton", {}), ("triton", small_tile), ("triton_tf32", {})):
+        for name, config in (
+            ("triton", {}),
+            ("triton", small_tile),
+            ("triton_tf32", {}),
+            ("triton_flat", {}),
+            ("triton_gemv", {}),
+        ):
             if get_implementation("gemm", name).unsupported_reason(problem, "cuda"):
                 continue
-            out = compute("gemm", problem, constants, inputs, operator.make_output(problem), config, name)
+            try:
+                out = compute("gemm", problem, constants, inputs, operator.make_output(problem), config, name)
+            except Unsupported:
+                continue  # more rows than the flat ones take
             yield f"{name} {problem.label} {config}", out, reference, tolerance
 
 
-def attention_reference(problem: Attention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    group = problem.q_heads // problem.kv_heads
-    q, k, v = q.double(), k.double().repeat_interleave(group, 1), v.double().repeat_interleave(group, 1)
-    t, s = problem.q_length, problem.kv_length
-    scores = q @ k.transpose(-1, -2) / math.sqrt(problem.head_dim)
-    hidden = torch.zeros(t, s, dtype=torch.bool)
-    if problem.causal:
-        hidden = torch.arange(s)[None, :] > torch.arange(t)[:, None] + s - t
-    if problem.transform == "sigmoid":
-        return torch.sigmoid(scores - math.log(s)).masked_fill(hidden, 0.0) @ v
-    weights = torch.softmax(scores.masked_fill(hidden, float("-inf")), -1)
-    return torch.nan_to_num(weights, nan=0.0) @ v  # a row that sees no key is 0 / 0
+def against_reference(name: str, problem: Problem, config: Mapping[str, Any], tolerance: float | None = None) -> Case:
+    """One implementation of the problem's operator on its inputs, against its reference."""
+    operator = get_operator(problem.operator)
+    generator = torch.Generator().manual_seed(1)
+    constants, inputs = operator.make_constants(problem, generator), operator.make_inputs(problem, generator)
+    out = compute(problem.operator, problem, constants, inputs, operator.make_output(problem), config, name)
+    reference = operator.reference(problem, constants, inputs, None)
+    accepted = TOLERANCE[problem.precision] if tolerance is None else tolerance
+    return f"{name} {problem.label} {config}", out, reference, accepted
+
+
+SMALL_TILE = {"block_m": 16, "block_n": 16}
 
 
 def attention() -> Iterator[Case]:
-    # batch, q_heads, kv_heads, q_length, kv_length, head_dim, causal, precision, config
+    # batch, q_heads, kv_heads, q_length, kv_length, head_dim; causal, precision, window
     problems = (
-        (1, 1, 1, 1, 1, 16, False, "float32", {}),
-        (2, 3, 1, 1, 131, 64, True, "float16", {}),  # decode: a group of 3 folded into one tile
-        (1, 20, 1, 1, 70, 40, False, "float16", {}),  # a group that is wider than the smallest tile
-        (2, 4, 2, 33, 65, 40, True, "float32", {}),
-        (1, 6, 2, 37, 13, 24, True, "float32", {}),  # more queries than keys: 24 of them see nothing
-        (1, 2, 2, 70, 70, 64, True, "float16", {"block_m": 32, "block_n": 16}),
-        (1, 5, 1, 7, 45, 80, False, "float16", {}),
-        (1, 6, 2, 19, 50, 32, True, "float32", {"fold": 1, "block_m": 16, "block_n": 16}),  # folded prefill
-        (1, 3, 1, 20, 5, 16, True, "float16", {"fold": 1, "block_m": 16, "block_n": 16}),
+        ((1, 1, 1, 1, 1, 16), False, "float32", None, {}),
+        ((2, 3, 1, 1, 131, 64), True, "float16", None, {}),  # decode: a group of 3 folded into one tile
+        ((1, 20, 1, 1, 70, 40), False, "float16", None, {}),  # a group that is wider than the smallest tile
+        ((2, 4, 2, 33, 65, 40), True, "float32", None, {}),
+        ((1, 6, 2, 37, 13, 24), True, "float32", None, {}),  # more queries than keys: 24 of them see nothing
+        ((1, 2, 2, 70, 70, 64), True, "float16", None, {"block_m": 32, "block_n": 16}),
+        ((1, 5, 1, 7, 45, 80), False, "float16", None, {}),
+        ((1, 6, 2, 19, 50, 32), True, "float32", None, {"fold": 1, **SMALL_TILE}),  # folded prefill
+        ((1, 3, 1, 20, 5, 16), True, "float16", None, {"fold": 1, **SMALL_TILE}),
+        ((1, 2, 1, 50, 70, 24), True, "float32", 9, SMALL_TILE),
+        ((1, 3, 1, 45, 70, 16), True, "float16", 33, {"fold": 1, "block_m": 32, "block_n": 16}),
+        ((1, 2, 2, 40, 21, 16), True, "float32", 30, SMALL_TILE),  # a window wider than what is there
+        ((1, 2, 1, 40, 21, 16), False, "float32", 5, SMALL_TILE),  # both sides; 15 queries see nothing
+        ((1, 3, 1, 1, 90, 16), False, "float32", 40, SMALL_TILE),
     )
-    for batch, q_heads, kv_heads, t, s, d, causal, precision, config in problems:
-        for transform in ("softmax", "sigmoid"):
-            problem = Attention(
-                batch=batch,
-                q_heads=q_heads,
-                kv_heads=kv_heads,
-                q_length=t,
-                kv_length=s,
-                head_dim=d,
-                causal=causal,
-                transform=transform,
-                precision=precision,
-            )
-            q = normal(batch, q_heads, t, d, dtype=precision, seed=1)
-            k = normal(batch, kv_heads, s, d, dtype=precision, seed=2)
-            v = normal(batch, kv_heads, s, d, dtype=precision, seed=3)
-            out = compute("attention", problem, {}, {"q": q, "k": k, "v": v}, torch.empty_like(q), config)
-            yield f"{problem.label} {config}", out, attention_reference(problem, q, k, v), TOLERANCE[precision]
+    for shape, causal, precision, window, config in problems:
+        for transform in ("softmax", "sigmoid") if window is None else ("softmax",):
+            yield against_reference("triton", attention_case(shape, causal, transform, precision, window), config)
+    free = attention_case((1, 4, 2, 9, 40, 24), True, "sigmoid_without_bias", "float16")
+    yield against_reference("triton", free, {})
+    yield from split_attention()
+    yield from unified_attention()
+
+
+def split_attention() -> Iterator[Case]:
+    """Keys in parts: some of them empty, some of the rows blind in some of them, some in all."""
+    for shape, causal, precision, window, splits in (
+        ((2, 3, 1, 1, 131, 64), True, "float16", None, 4),
+        ((1, 5, 5, 1, 33, 24), False, "float32", None, 8),  # 3 blocks of keys for 8 parts
+        ((1, 6, 2, 7, 70, 16), True, "float32", None, 3),
+        ((1, 4, 2, 30, 11, 16), True, "float32", None, 2),  # 19 queries see nothing
+        ((1, 3, 1, 3, 90, 16), True, "float32", 40, 3),
+        ((1, 3, 1, 3, 40, 16), False, "float32", None, 1),
+    ):
+        config = {**SMALL_TILE, "splits": splits}
+        for transform in ("softmax", "sigmoid") if window is None else ("softmax",):
+            problem = attention_case(shape, causal, transform, precision, window)
+            yield against_reference("triton_split_kv", problem, config)
+
+
+def unified_attention() -> Iterator[Case]:
+    """A fixed maximum: rows in its range, and planted ones that leave it on either side."""
+    for shape, causal, precision, config in (
+        ((2, 3, 1, 1, 131, 64), True, "float16", {"splits": 3}),
+        ((2, 3, 1, 1, 70, 24), True, "float32", {"splits": 1}),
+        ((1, 3, 3, 40, 21, 24), True, "float32", {}),  # 19 queries see nothing
+        ((1, 2, 1, 40, 40, 16), True, "float16", {"phi": 1.0}),
+        ((1, 2, 1, 1, 40, 16), True, "float32", {"phi": 100.0, "splits": 2}),  # every weight is too small
+    ):
+        problem = attention_case(shape, causal, "softmax", precision)
+        tile = {**SMALL_TILE, **config}
+        operator = get_operator("attention")
+        inputs = operator.make_inputs(problem, torch.Generator().manual_seed(1))
+        run = get_implementation("attention", "triton_unified_max").prepare(problem, {}, Context("cpu", 1, tile))
+        for planted in (False, True):
+            rows = inputs["q"].view(-1, problem.q_length, problem.head_dim)
+            flagged = torch.full(rows.shape[:2], config.get("phi") == 100.0)
+            flagged[:, : max(0, problem.q_length - problem.kv_length)] = True
+            if planted:
+                rows[0, -1] *= 100.0  # scores of hundreds: weights of float16 overflow from 2^15
+                flagged[0, -1] = True
+            out = operator.make_output(problem)
+            out.fill_(float("nan"))
+            run(inputs, out)
+            name = f"triton_unified_max {problem.label} {tile} planted {planted}"
+            yield name, out, operator.reference(problem, {}, inputs, None), TOLERANCE[precision]
+            yield f"flags of {name}", run.flags.view(flagged.shape), flagged.double(), 0.0
+
+
+def paged_attention() -> Iterator[Case]:
+    operator = get_operator("paged_attention")
+    for problem in operator.test_problems:
+        if problem.precision != "bfloat16":
+            for splits in (1, 3):
+                yield against_reference("triton", problem, {**SMALL_TILE, "splits": splits})
+    float8 = paged_case((2, 6, 2, 1, 40, 24), 16, "float16", "float8_e4m3fn")
+    yield against_reference("triton", float8, {})
+    yield against_reference("triton", paged_case((3, 3, 1, 3, 20, 16), 5), {"block_m": 16, "block_n": 32, "splits": 2})
+
+
+def tree_attention() -> Iterator[Case]:
+    for problem, config in (
+        (tree_case((1, 1, 1, 1, 1, 16)), {}),
+        (tree_case((2, 4, 2, 37, 26, 16)), {**SMALL_TILE, "splits": 1}),
+        (tree_case((2, 4, 2, 37, 26, 16)), {**SMALL_TILE, "splits": 4}),
+        (tree_case((1, 3, 1, 50, 64, 24), "float16"), {"block_m": 64, "block_n": 32, "splits": 2}),
+        (tree_case((1, 2, 2, 3, 67, 16), "float16", seed=4), {**SMALL_TILE, "splits": 1}),  # three words of bits
+        (tree_case((1, 5, 1, 16, 33, 16), seed=2), {"block_m": 32, "block_n": 16, "splits": 3}),
+    ):
+        yield against_reference("triton", problem, config)
 
 
 def round_to_fp8() -> None:
@@ -238,8 +318,13 @@ def fma() -> Iterator[Case]:
 GROUPS = {
     "gemm": gemm,
     "attention": attention,
+<<<<<<< HEAD
     "quantised_attention": quantised_attention,
     "attention_quantiser": attention_quantiser,
+=======
+    "paged_attention": paged_attention,
+    "tree_attention": tree_attention,
+>>>>>>> flat
     "weight_only_gemm": weight_only_gemm,
     "stream": stream,
     "fma": fma,

@@ -20,6 +20,7 @@ TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 INSTRUCTIONS = {
     "attention prefill": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "attention decode": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_f16"),
+<<<<<<< HEAD
     "attention_quantiser": ("", "", "", ""),
     # Two products: each instruction is one of these, and all of these are there.
     "quantised_attention prefill int8/float16": (
@@ -34,6 +35,17 @@ INSTRUCTIONS = {
         ("UTCIMMA", "UTCQMMA"),
         None,
     ),
+=======
+    "attention split": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_"),
+    "attention combine": ("", "", "", ""),
+    "paged_attention": (
+        "HMMA.16816.F32.BF16",
+        "HMMA.16816.F32.BF16",
+        "HMMA.16816.F32.BF16",
+        "v_mfma_f32_16x16x16_bf16",
+    ),
+    "tree_attention": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_"),
+>>>>>>> flat
     "fma matrix bfloat16": ("HMMA.16816.F32.BF16", "HGMMA.64x128x16.F32.BF16", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "fma matrix float8": (None, "QGMMA.64x128x32.F32.E4M3.E4M3", "UTCQMMA", None),
     "fma matrix int8": ("IMMA.16832.S8.S8", "IGMMA.64x128x32.S8.S8", "UTCIMMA", "v_mfma_i32_32x32x16_i8"),
@@ -45,6 +57,10 @@ INSTRUCTIONS = {
     "gemm bfloat16 128x128": ("HMMA.16816.F32.BF16", "HGMMA.64x128x16.F32.BF16", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "gemm bfloat16 128x256": (None, "HGMMA.64x256x16.F32.BF16", None, None),
     "gemm float16 16x": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_f16"),
+    "gemm flat float16": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_f16"),
+    "gemm flat bfloat16": ("HMMA.16816.F32.BF16", "HGMMA.64x128x16.F32.BF16", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
+    "gemm flat float32": ("", "", "", "v_mfma_f32_16x16x4_f32"),
+    "gemm gemv": ("", "", "", ""),
     "gemm int8": ("IMMA.16832.S8.S8", "IGMMA.64x128x32.S8.S8", "UTCIMMA", "v_mfma_i32_32x32x16_i8"),
     "stream": ("", "", "", ""),
     "weight_only_gemm int4 g128 bfloat16": ("HMMA.16816.F32.BF16", "HGMMA.64x16x16.F32.BF16", "UTCHMMA", "v_mfma_f32_"),
@@ -81,11 +97,19 @@ def test_every_target_has_every_operator(kernels: list[dict[str, Any]]) -> None:
         operators = {kernel["label"].split()[0] for kernel in kernels if kernel["target"] == target}
         assert operators == {
             "attention",
+<<<<<<< HEAD
             "attention_quantiser",
             "quantised_attention",
             "fma",
             "gemm",
             "stream",
+=======
+            "fma",
+            "gemm",
+            "paged_attention",
+            "stream",
+            "tree_attention",
+>>>>>>> flat
             "weight_only_gemm",
         }
     for kernel in kernels:
@@ -189,13 +213,22 @@ def test_prepare_compiles_for_cuda_without_a_gpu() -> None:
     prepared = {(case["operator"], case["implementation"]) for case in json.loads(done.stdout)}
     assert prepared == {
         ("attention", "triton"),
+<<<<<<< HEAD
         ("attention_quantiser", "triton"),
         ("quantised_attention", "triton"),
+=======
+        ("attention", "triton_split_kv"),
+        ("attention", "triton_unified_max"),
+>>>>>>> flat
         ("fma", "triton_matrix"),
         ("fma", "triton_vector"),
         ("gemm", "triton"),
+        ("gemm", "triton_flat"),
+        ("gemm", "triton_gemv"),
         ("gemm", "triton_tf32"),
+        ("paged_attention", "triton"),
         ("stream", "triton"),
+        ("tree_attention", "triton"),
         ("weight_only_gemm", "triton"),
     }
 

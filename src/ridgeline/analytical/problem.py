@@ -66,10 +66,13 @@ class Problem:
             value = getattr(self, f.name)
             # A module without postponed annotations gives the class itself, not its name.
             declared = f.type if isinstance(f.type, str) else f.type.__name__
-            if declared == "int" and (isinstance(value, bool) or not isinstance(value, int)):
-                raise ProblemError(f.name, f"must be a whole number, not {value!r}")
-            if declared == "int" and value <= 0:
-                raise ProblemError(f.name, f"must be at least 1, not {value}")
+            if declared == "int | None" and value is None:
+                continue
+            if declared in ("int", "int | None"):
+                if isinstance(value, bool) or not isinstance(value, int):
+                    raise ProblemError(f.name, f"must be a whole number, not {value!r}")
+                if value <= 0:
+                    raise ProblemError(f.name, f"must be at least 1, not {value}")
             if declared == "float":
                 if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                     raise ProblemError(f.name, f"must be a finite number, not {value!r}")
@@ -111,8 +114,9 @@ class Problem:
         return " ".join(f"{key}={value}" for key, value in self.to_dict().items())
 
     def to_dict(self) -> dict[str, Any]:
-        """Parameters by name, in declaration order."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """Parameters by name, in declaration order, without options that are ``None``: ids hold when one is added."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def digest(self) -> str:

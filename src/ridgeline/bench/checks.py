@@ -25,6 +25,11 @@ def poison(out: torch.Tensor) -> None:
     out.fill_(float("nan") if out.dtype.is_floating_point else torch.iinfo(out.dtype).max - 1)
 
 
+def fully_checked(problem: Problem, output_elements: int) -> bool:
+    """Whether outputs of this problem are compared in full; else on sampled rows."""
+    return float(problem.expected_work().flop) <= FULL_FLOP and output_elements <= FULL_ELEMENTS
+
+
 @dataclass
 class Checker:
     """Compares outputs of one problem and keeps the worst error seen."""
@@ -40,8 +45,7 @@ class Checker:
     _full: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        elements = self.operator.make_output(self.problem).numel()
-        self._full = float(self.problem.expected_work().flop) <= FULL_FLOP and elements <= FULL_ELEMENTS
+        self._full = fully_checked(self.problem, self.operator.make_output(self.problem).numel())
 
     def check(self, inputs: Tensors, out: torch.Tensor, when: str) -> None:
         """Compare ``out`` with the reference of ``inputs``.

@@ -20,10 +20,13 @@ import torch
 from ridgeline.analytical.problem import Problem
 from ridgeline.bench.checks import Checker, IncorrectError, poison
 from ridgeline.bench.devices.unit import Session
+from ridgeline.bench.memory import refuse_beyond_memory
 from ridgeline.kernels.registry import Context, Implementation, Operator, Run, Tensors, Unsupported
 
 COLD_FACTOR = 3.0
 """Times the last-level cache that a rotation passes through (energy-measurement and L2-flush practice of the field)."""
+EVICT_FACTOR = 2.0
+"""Times the last-level cache that is written before a block whose own rotation does not pass through it."""
 MOST_SLOTS = 4096
 CHECK_SHARE = 0.5
 """Checks between blocks take at most this share of the time spent in blocks; the first and the last always happen."""
@@ -60,7 +63,9 @@ class RotatingLaunches:
         self._slot_bytes = slot_bytes
         self._cache_bytes = cache_bytes
         # Written, so that dirty lines of the buffers are pushed out too.
-        self._evict = session.place({"evict": torch.ones(int(2 * cache_bytes) // 4)})["evict"] if cold else None
+        self._evict = (
+            session.place({"evict": torch.ones(int(EVICT_FACTOR * cache_bytes) // 4)})["evict"] if cold else None
+        )
         self._next = 0
         self._cycle = itertools.cycle(slots)
         self._watched = slots[0]
@@ -139,6 +144,11 @@ class RotatingLaunches:
         self._check_s += time.monotonic() - began
 
 
+def slot_count(problem: Problem, cold: bool, cache_bytes: float) -> int:
+    """Sets of buffers that a case rotates through."""
+    return max(2, math.ceil(COLD_FACTOR * cache_bytes / problem.footprint_bytes()) + 1) if cold else 2
+
+
 def make_launches(
     operator: Operator,
     problem: Problem,
@@ -152,6 +162,7 @@ def make_launches(
     rank: int = 0,
     ranks: int = 1,
     config: Mapping[str, Any] | None = None,
+    memory_limit_bytes: float | None = None,
 ) -> tuple[RotatingLaunches, Checker, float]:
     """Make inputs, prepare the implementation once per slot, and bind both.
 
@@ -159,15 +170,24 @@ def make_launches(
         The launches, their checker, and the seconds the first ``prepare`` took.
 
     Raises:
+        TooLargeError: where it does not fit in memory; nothing has been allocated.
         Unsupported: from ``prepare``, or where a cold cache would need too many prepared states.
     """
     generator = torch.Generator().manual_seed(seed)
+    refuse_beyond_memory(
+        operator.of_rank(rank),
+        problem,
+        session,
+        slots=min(slot_count(problem, cold, cache_bytes), MOST_SLOTS),
+        eviction_bytes=EVICT_FACTOR * cache_bytes if cold else 0.0,
+        limit_bytes=memory_limit_bytes,
+    )
     constants = operator.make_constants(problem, generator)
     operator = operator.of_rank(rank)
     hides = operator.hidden_inputs(problem)
     context = Context(session.torch_device, threads, config or {}, rank, ranks)
     slot_bytes = problem.footprint_bytes()
-    count = max(2, math.ceil(COLD_FACTOR * cache_bytes / slot_bytes) + 1) if cold else 2
+    count = slot_count(problem, cold, cache_bytes)
     if count > MOST_SLOTS:
         raise Unsupported(
             f"a cold cache needs {count} copies of {slot_bytes:.0f} bytes, over {MOST_SLOTS}: measure it warm"

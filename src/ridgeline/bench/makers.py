@@ -17,7 +17,7 @@ from ridgeline.bench.devices.unit import Session
 from ridgeline.bench.environment import package_versions
 from ridgeline.bench.launches import RotatingLaunches, make_launches
 from ridgeline.bench.quads import OwnSide, Side
-from ridgeline.bench.sources import source_hash
+from ridgeline.results.sources import source_hash
 from ridgeline.kernels.registry import get_implementation, get_operator
 
 PADDING_BYTES = 1 << 20
@@ -52,7 +52,8 @@ class OwnMaker:
     """Makes a side in this process; the kernels are loaded.
 
     Args:
-        request: operator, problem, threads, cache, cache_bytes, seed, and config where it is not the default.
+        request: operator, problem, threads, cache, cache_bytes, seed; config where it is not the default,
+            memory_limit_bytes where there is one.
         implementation: name of the implementation.
         session: where it runs.
     """
@@ -86,6 +87,7 @@ class OwnMaker:
             # The same for both sides: equal values, so that nothing but the kernel differs.
             seed=self._request["seed"] + arrangement,
             config=self._request.get("config", {}),
+            memory_limit_bytes=self._request.get("memory_limit_bytes"),
         )
         if self._prepare_s is None:
             self._prepare_s = prepare_s

@@ -99,6 +99,7 @@ class _OtherSide:
 
 def _exception(kind: str, reason: str) -> Exception:
     from ridgeline.bench.checks import IncorrectError
+    from ridgeline.bench.memory import TooLargeError
     from ridgeline.kernels.registry import RegistryError, Unsupported
 
     kinds: dict[str, type[Exception]] = {
@@ -106,6 +107,7 @@ def _exception(kind: str, reason: str) -> Exception:
         "Unsupported": Unsupported,
         "RegistryError": RegistryError,
         "MemoryError": MemoryError,
+        "TooLargeError": TooLargeError,
     }
     return kinds.get(kind, RuntimeError)(reason)
 
@@ -152,7 +154,7 @@ def main() -> None:
         except Exception as error:
             text = " ".join(str(error).split())
             kind = type(error).__name__
-            known = kind in ("IncorrectError", "Unsupported", "RegistryError", "MemoryError")
+            known = kind in ("IncorrectError", "Unsupported", "RegistryError", "MemoryError", "TooLargeError")
             answer = {"error": kind, "reason": text if known else f"{kind}: {text}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

@@ -136,9 +136,10 @@ class Supervisor:
         """
         process = self._worker()
         assert process.stdin is not None
-        self._case = _Running(psutil.Process(process.pid), memory_share * self._memory_limit_bytes)
+        limit = memory_share * self._memory_limit_bytes
+        self._case = _Running(psutil.Process(process.pid), limit)
         try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.write(json.dumps({**request, "memory_limit_bytes": limit}).encode() + b"\n")
             process.stdin.flush()
         except (BrokenPipeError, OSError):
             return self._ended("crashed", f"the worker did not start: {self._last_words()}")

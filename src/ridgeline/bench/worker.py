@@ -57,6 +57,7 @@ class _Runner:
         from ridgeline.bench.checks import IncorrectError
         from ridgeline.bench.devices.cuda_timer import CaptureError
         from ridgeline.bench.devices.unit import UnitError, UnitLostError
+        from ridgeline.bench.memory import TooLargeError
         from ridgeline.kernels.registry import RegistryError, Unsupported, load, one_line
 
         fields: dict[str, Any]
@@ -76,6 +77,8 @@ class _Runner:
             fields = {"status": "unsupported", "reason": str(error)}
         except IncorrectError as error:
             fields = {"status": "incorrect", "reason": str(error)}
+        except TooLargeError as error:
+            fields = {"status": "out_of_memory", "reason": str(error)}
         except (MemoryError, torch.OutOfMemoryError) as error:
             fields = {"status": "out_of_memory", "reason": one_line(error)}
         except (UnitLostError, UnitError) as error:
@@ -133,6 +136,7 @@ class _Runner:
             seed=request["seed"],
             rank=rank,
             ranks=ranks,
+            memory_limit_bytes=request["memory_limit_bytes"],
         )
         self._send("phase", name="check")
         launches.check_all_ways("before timing")

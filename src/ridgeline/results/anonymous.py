@@ -21,7 +21,7 @@ KEPT = frozenset(
         "kind", "record_id", "run_id", "started_at", "created_at", "role", "case_id", "content_key", "operator",
         "implementation", "baseline", "papers", "structure_digest", "status", "timer", "cache", "device",
         "torch_device", "limit", "plan_digest", "suite", "tool", "tool_version", "source_digest", "imported", "id",
-        "device_id", "licence",
+        "device_id", "licence", "paper", "check", "check_kind", "states", "sources", "sources_hash",
     }
 )  # fmt: skip
 """Text that is stored as it is: names of ours, hashes of what was measured, times."""

@@ -21,6 +21,9 @@ from ridgeline.results.record import KINDS, Record, RecordError, record_from_dic
 if TYPE_CHECKING:
     import pyarrow as pa
 
+GOOD = frozenset({"ok", "passed"})
+"""Statuses of records that are as they should be."""
+
 VERSION_KEY = b"ridgeline.schema_version"
 """Key of the Parquet metadata that holds the schema version of the records."""
 
@@ -139,13 +142,13 @@ def _takes_none(model: type[BaseModel], name: str) -> bool:
 
 
 def count_records(path: Path) -> tuple[int, int]:
-    """Rows of a Parquet file, and those of status ``ok``.
+    """Rows of a Parquet file, and those of status ``ok`` or, of checks, ``passed``.
 
     Raises:
         StoreError: as :func:`read_parquet`, as far as the footer and the status column show it.
     """
     status = _read(path, ["status"]).column("status")
-    return len(status), sum(1 for value in status.to_pylist() if value == "ok")
+    return len(status), sum(1 for value in status.to_pylist() if value in GOOD)
 
 
 def _read(path: Path, columns: list[str] | None) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """2: conditions of every block, blocks left out by cause, further kinds of records. 3: what of a measurement was done in
-TF32; kinds `model_step`, `published`, `serving`. Records of older versions are read."""
+TF32; kinds `model_step`, `published`, `serving`. 4: kind `check`. Records of older versions are read."""
 
 
 class Fact(BaseModel):

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ridgeline.results.check import PaperCheck
 from ridgeline.results.comparison import Comparison
 from ridgeline.results.counters import Counters
 from ridgeline.results.fact import SCHEMA_VERSION, StoredRecord
@@ -26,6 +27,7 @@ KINDS: dict[str, type[StoredRecord]] = {
     "model_step": ModelStep,
     "published": Published,
     "serving": Serving,
+    "check": PaperCheck,
 }
 """A further kind is a further class here, told apart by ``kind``."""
 

@@ -23,7 +23,7 @@ from pydantic_core import from_json
 
 from ridgeline.analytical.catalogue import DeviceError, device_from_dict
 from ridgeline.analytical.device import Device
-from ridgeline.results.columns import count_records, read_parquet
+from ridgeline.results.columns import GOOD, count_records, read_parquet
 from ridgeline.results.durable import SetAside, StoreError, one_line, storage_error, sync_folder, write_durably
 from ridgeline.results.fact import SCHEMA_VERSION
 from ridgeline.results.journal import read_journal
@@ -57,7 +57,7 @@ class RunInfo:
     records: int
     """Measurements stored."""
     ok: int
-    """Measurements stored with status ``ok``."""
+    """Those stored with status ``ok``, or of checks ``passed``."""
     device: str
     device_name: str
     reason: str = ""
@@ -152,7 +152,7 @@ class Store:
                 # The lock before the journal: a run that ends in between is reported as running, which it was.
                 state = "running" if _is_owned(folder) else "unfinished"
                 records, aside = _read_records(folder)
-                n_records, n_ok = len(records), sum(getattr(r, "status", "") == "ok" for r in records)
+                n_records, n_ok = len(records), sum(getattr(r, "status", "") in GOOD for r in records)
                 state = "finished" if _is_finished(folder) else state
             reason = f"{aside[0].where}: {aside[0].reason}" if aside else ""
         except StoreError as error:

@@ -95,7 +95,7 @@ def test_stream_and_fma_refuse_before_they_read() -> None:
         iterations=3,
     )
     run = get_implementation("fma", "native").prepare(problem, {}, Context("cpu", 1))
-    x = torch.full((1, shape.lanes, shape.products), 0.5)
+    x = torch.full((shape.lanes * shape.products,), 0.5)
     sums = torch.zeros(1, shape.chains, shape.lanes)
     refuses(run, {"x": x.double(), "y": x}, sums)
     refuses(run, {"x": x, "y": x}, sums[:, :-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ from ridgeline.analytical.problem import NO_STRUCTURE, Problem, ProblemError, St
 from ridgeline.analytical.quantities import bytes_of
 from ridgeline.analytical.work import SPECIAL, Work, fma_key
 
-TRANSFORMS = ("softmax", "sigmoid")
+SIGMOIDS = ("sigmoid", "sigmoid_without_bias")
+TRANSFORMS = ("softmax", *SIGMOIDS)
 PAGE_TABLE_PRECISION = "int32"
 """Precision of an entry of the block table of a paged KV cache, as in vLLM and FlashInfer."""
 
@@ -150,7 +152,8 @@ class Attention(Problem):
 
     ``q_length`` 1 is decode. ``kv_heads`` < ``q_heads`` is GQA: query head h reads KV head h // (q_heads / kv_heads).
     The scale is 1/sqrt(head_dim). ``sigmoid`` subtracts ln(kv_length) from the scores (FlashSigmoid, Ramapuram et
-    al. 2024). A query that sees no key gives zeros.
+    al. 2024), ``sigmoid_without_bias`` nothing. ``causal`` and ``window`` hide keys as in :func:`attention_pairs`; a
+    hidden key counts for nothing, whatever its values. A query that sees no key gives zeros.
     """
 
     batch: int
@@ -162,6 +165,8 @@ class Attention(Problem):
     causal: bool = False
     transform: str = "softmax"
     precision: str = "float32"
+    window: int | None = None
+    """Keys that a query sees at most on each side of its position, its own included; ``None`` for all."""
 
     def check(self) -> None:
         if self.q_heads % self.kv_heads:
@@ -181,10 +186,18 @@ class Attention(Problem):
             self.head_dim,
             self.causal,
             self.precision,
+            window=self.window,
         )
+
+    @property
+    def score_bias(self) -> float:
+        """What is added to the scaled scores: -ln(kv_length) for ``sigmoid``, else 0."""
+        return -math.log(self.kv_length) if self.transform == "sigmoid" else 0.0
 
     @property
     def label(self) -> str:
         heads = f"H{self.q_heads}" + (f"/{self.kv_heads}" if self.kv_heads != self.q_heads else "")
-        options = (" causal" if self.causal else "") + (" sigmoid" if self.transform == "sigmoid" else "")
+        options = " causal" if self.causal else ""
+        options += f" window {self.window}" if self.window is not None else ""
+        options += {"sigmoid": " sigmoid", "sigmoid_without_bias": " sigmoid b0"}.get(self.transform, "")
         return f"B{self.batch} {heads} T{self.q_length} S{self.kv_length} d{self.head_dim}{options} {self.precision}"

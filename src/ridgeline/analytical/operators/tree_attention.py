@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ridgeline.analytical.problem import NO_STRUCTURE, Problem, ProblemError, Structure, problem
-from ridgeline.analytical.quantities import bytes_of
+from ridgeline.analytical.quantities import bytes_of, digest
 from ridgeline.analytical.work import SPECIAL, Work, fma_key
 
 
@@ -96,7 +99,8 @@ def continual_attention_work(streams: Any, heads: Any, window: Any, head_dim: An
 class TreeAttention(Problem):
     """Verification of a tree of ``nodes`` drafted tokens after ``context`` tokens, the same tree for every sequence.
 
-    The tree is drawn with ``seed``: each node but the first hangs on one of those before it, all alike (a random
+    O[batch, q_heads, nodes, head_dim] of Q, a query a node, and of K, V[batch, kv_heads, context + nodes, head_dim]: the
+    context's keys, then those of the nodes. The tree is drawn with ``seed``: each node but the first hangs on one of those before it, all alike (a random
     recursive tree). The structure's figure is ``ancestor_pairs``: nodes seen by nodes, themselves included.
     """
 
@@ -112,6 +116,19 @@ class TreeAttention(Problem):
     def check(self) -> None:
         if self.q_heads % self.kv_heads:
             raise ProblemError("kv_heads", f"must divide q_heads: {self.q_heads} query heads, {self.kv_heads} KV heads")
+
+    def ancestors(self) -> NDArray[np.bool_]:
+        """[nodes, nodes]: whether the node of the row sees that of the column, an ancestor or itself."""
+        random = np.random.default_rng(self.seed)
+        sees = np.eye(self.nodes, dtype=np.bool_)
+        for node in range(1, self.nodes):
+            sees[node] |= sees[random.integers(node)]
+        return sees
+
+    def structure_of(self, ancestors: NDArray[np.bool_]) -> Structure:
+        """Figures of a tree with these :meth:`ancestors`, and its digest."""
+        figures = {"ancestor_pairs": float(ancestors.sum())}
+        return Structure(figures, digest([np.flatnonzero(row).tolist() for row in ancestors]))
 
     def work(self, structure: Structure = NO_STRUCTURE) -> Work:
         return self._work(structure.figure("ancestor_pairs"))

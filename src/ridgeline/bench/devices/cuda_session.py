@@ -170,6 +170,12 @@ class CudaSession(Session):
         """Largest allocation of torch since :meth:`use`, less what was held then (probes of the roofs)."""
         return max(0.0, float(self._torch.cuda.max_memory_allocated()) - self._held_bytes)
 
+    def free_bytes(self) -> float:
+        """What the driver has free, and what torch holds in reserve."""
+        with naming_loss():
+            free, _ = self._torch.cuda.mem_get_info()
+        return float(free + self._torch.cuda.memory_reserved() - self._torch.cuda.memory_allocated())
+
     def profile(self, launch: Callable[[int], None]) -> Mapping[str, Any]:
         """Figures of a few launches from torch's profiler (CUPTI, roctracer); empty where it sees no kernels."""
         try:

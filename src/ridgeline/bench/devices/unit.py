@@ -128,6 +128,10 @@ class Session(ABC):
         """Largest allocation on the unit since :meth:`use`; ``None`` where that is the worker's resident size."""
         return None
 
+    def free_bytes(self) -> float | None:
+        """Memory of the unit that is free; ``None`` where it is the host's own."""
+        return None
+
     def interruption(self) -> str:
         """What else than the kernels shaped what was timed since the last call, for samples too short to be watched.
 

@@ -30,7 +30,7 @@ __all__ = ["Check", "CheckError", "Finding", "Kind", "Lab", "Ratio", "Side", "ch
 
 Kind = Literal["correctness", "quality", "mechanism", "ratio"]
 KINDS: tuple[str, ...] = get_args(Kind)
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_NAME = re.compile(r"[a-z0-9.]+(-[a-z0-9.]+)*")
 
 
 class CheckError(ValueError):
@@ -91,10 +91,10 @@ class Check:
         name = f"{self.paper}/{self.name}"
         if not isinstance(found, Finding):
             raise CheckError(f"{name}: returned {type(found).__name__}, not a Finding")
-        if self.kind == "ratio" and (found.value is None or found.threshold is None):
-            raise CheckError(f"{name}: a ratio has a value and a threshold")
-        if self.kind == "ratio" and not found.passed and not found.reason:
-            raise CheckError(f"{name}: a ratio that misses its threshold needs the roofline's reason")
+        if self.kind == "ratio" and found.value is None:
+            raise CheckError(f"{name}: a ratio has a value")
+        if self.kind == "ratio" and not found.passed and (found.threshold is None or not found.reason):
+            raise CheckError(f"{name}: a ratio that misses has a threshold, and the roofline's reason")
         return found
 
 

@@ -7,11 +7,16 @@ import math
 import torch
 
 from ridgeline.analytical.operators import Attention
+from ridgeline.analytical.operators.attention import SIGMOIDS
 from ridgeline.kernels.registry import Operator, Tensors, Tolerance, operator
 
 
 def attention_case(
-    shape: tuple[int, int, int, int, int, int], causal: bool, transform: str, precision: str = "float32"
+    shape: tuple[int, int, int, int, int, int],
+    causal: bool,
+    transform: str,
+    precision: str = "float32",
+    window: int | None = None,
 ) -> Attention:
     """A test problem from (batch, q_heads, kv_heads, q_length, kv_length, head_dim)."""
     batch, q_heads, kv_heads, q_length, kv_length, head_dim = shape
@@ -25,14 +30,38 @@ def attention_case(
         causal=causal,
         transform=transform,
         precision=precision,
+        window=window,
     )
+
+
+def seen_keys(problem: Attention, query: torch.Tensor) -> torch.Tensor:
+    """bool[len(query), S]: which keys the queries of these numbers (0 to T - 1) see."""
+    key = torch.arange(problem.kv_length, device=query.device)
+    position = query[:, None] + (problem.kv_length - problem.q_length)
+    seen = key <= (position if problem.causal else torch.full_like(position, problem.kv_length))
+    if problem.window is not None:
+        seen = seen & (key > position - problem.window) & (key < position + problem.window)
+    return seen
+
+
+def seen_values(weights: torch.Tensor, seen: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """weights[n, S] values[S, d] over the keys that each row sees, so that no infinity or NaN is hidden and yet counts.
+
+    ``weights`` are 0 where ``seen`` is false.
+    """
+    finite = values.isfinite().all(dim=1)
+    answer = weights @ values.where(finite[:, None], 0.0)
+    for key in (~finite).nonzero().flatten().tolist():
+        answer[seen[:, key]] += weights[seen[:, key], key, None] * values[key]
+    return answer
 
 
 @operator
 class AttentionOperator(Operator):
     """O[batch, q_heads, T, d] of ``q`` [batch, q_heads, T, d] and ``k``, ``v`` [batch, kv_heads, S, d], all normal.
 
-    Query t of T sees key s of S where s <= t + S - T if causal; a query that sees no key gives zeros.
+    Query t of T stands at position t + S - T. It sees key s where s <= position if causal, and |s - position| < window
+    where there is one; a query that sees no key gives zeros.
     """
 
     name = "attention"
@@ -59,11 +88,14 @@ class AttentionOperator(Operator):
         attention_case((1, 6, 2, 37, 13, 40), True, "sigmoid"),
         attention_case((1, 6, 3, 19, 70, 64), True, "sigmoid", "float16"),
         attention_case((1, 2, 2, 65, 67, 80), False, "sigmoid", "bfloat16"),
+        attention_case((1, 4, 2, 37, 70, 64), True, "sigmoid_without_bias"),
+        attention_case((2, 3, 1, 45, 71, 40), True, "softmax", window=9),
+        attention_case((1, 2, 1, 60, 33, 64), False, "softmax", window=12),
     )
 
     def baseline(self, problem: Attention, device: str) -> str:
         # torch's scaled_dot_product_attention knows no sigmoid.
-        return "torch_eager" if problem.transform == "sigmoid" else super().baseline(problem, device)
+        return "torch_eager" if problem.transform in SIGMOIDS else super().baseline(problem, device)
 
     def make_inputs(self, problem: Attention, generator: torch.Generator) -> dict[str, torch.Tensor]:
         dtype = getattr(torch, problem.precision)
@@ -93,19 +125,16 @@ class AttentionOperator(Operator):
         group = problem.q_heads // problem.kv_heads
         # Row b H T + h T + t: because kv_heads group = H, (b H + h) // group is b kv_heads + (the KV head of h).
         kv_head = rows // problem.q_length // group
-        last_key = rows % problem.q_length + problem.kv_length - problem.q_length
         keys = inputs["k"].reshape(-1, problem.kv_length, problem.head_dim)
         values = inputs["v"].reshape(-1, problem.kv_length, problem.head_dim)
         answer = torch.zeros(len(rows), problem.head_dim, dtype=torch.float64)
         for head in sorted(set(kv_head.tolist())):  # one KV head at a time in float64, whatever the batch
             chosen = (kv_head == head).nonzero().squeeze(1)
             scores = q[rows[chosen]].double() @ keys[head].double().T / math.sqrt(problem.head_dim)
-            if problem.causal:
-                hidden = torch.arange(problem.kv_length) > last_key[chosen, None]
-                scores.masked_fill_(hidden, -math.inf)
-            if problem.transform == "sigmoid":
-                weights = torch.sigmoid(scores - math.log(problem.kv_length))
+            seen = seen_keys(problem, rows[chosen] % problem.q_length)
+            if problem.transform in SIGMOIDS:
+                weights = torch.sigmoid(scores + problem.score_bias)
             else:
-                weights = torch.softmax(scores, dim=-1).nan_to_num(0.0)  # a row of -inf alone: no key seen
-            answer[chosen] = weights @ values[head].double()
+                weights = torch.softmax(scores.masked_fill_(~seen, -math.inf), dim=-1)
+            answer[chosen] = seen_values(weights.masked_fill_(~seen, 0.0), seen, values[head].double())
         return answer.reshape(out_shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ridgeline.analytical.operators import Attention
-from ridgeline.kernels.attention.torch_eager import hidden_keys, weights
+from ridgeline.kernels.attention.torch_eager import blind_queries, hidden_keys, weights
 from ridgeline.kernels.inductor import compile_once
 from ridgeline.kernels.registry import Context, Run, Tensors, implementation
 
@@ -16,7 +16,7 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
     hidden = hidden_keys(problem, context.device)
     b, heads, t, s, d = problem.batch, problem.kv_heads, problem.q_length, problem.kv_length, problem.head_dim
     group = problem.q_heads // heads
-    blind = max(0, t - s) if problem.causal else 0
+    blind = blind_queries(hidden)
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor) -> None:
         scores = torch.matmul(q.view(b, heads, group * t, d), k.transpose(-1, -2)).view(b, heads, group, t, s)

@@ -7,26 +7,31 @@ import math
 import torch
 
 from ridgeline.analytical.operators import Attention
+from ridgeline.analytical.operators.attention import SIGMOIDS
+from ridgeline.kernels.attention.operator import seen_keys
 from ridgeline.kernels.registry import Context, Run, Tensors, implementation
 
 
 def hidden_keys(problem: Attention, device: str) -> torch.Tensor | None:
     """bool[T, S], true where a query does not see a key; ``None`` where every query sees all keys."""
-    t, s = problem.q_length, problem.kv_length
-    if not problem.causal or t == 1:
-        return None
-    return torch.arange(s, device=device) > torch.arange(t, device=device)[:, None] + (s - t)
+    seen = seen_keys(problem, torch.arange(problem.q_length, device=device))
+    return None if bool(seen.all()) else ~seen
+
+
+def blind_queries(hidden: torch.Tensor | None) -> int:
+    """Leading queries that see no key."""
+    return 0 if hidden is None else int(hidden.all(dim=1).sum())
 
 
 def weights(scores: torch.Tensor, problem: Attention, hidden: torch.Tensor | None) -> torch.Tensor:
     """Weights [B, Hkv, group, T, S] of raw scores of that shape; the transform is computed in float32."""
     scores = scores.float() * (1.0 / math.sqrt(problem.head_dim))
-    if problem.transform == "sigmoid":
-        scores = scores - math.log(problem.kv_length)
+    if problem.score_bias:
+        scores = scores + problem.score_bias
     if hidden is not None:
         # Finite, so that the softmax of a row without keys is a number; such rows are set to zero afterwards.
         scores = scores.masked_fill(hidden, torch.finfo(torch.float32).min)
-    result = torch.sigmoid(scores) if problem.transform == "sigmoid" else torch.softmax(scores, dim=-1)
+    result = torch.sigmoid(scores) if problem.transform in SIGMOIDS else torch.softmax(scores, dim=-1)
     return result.to(getattr(torch, problem.precision))
 
 
@@ -36,7 +41,7 @@ def prepare(problem: Attention, constants: Tensors, context: Context) -> Run:
     hidden = hidden_keys(problem, context.device)
     b, heads, t, s, d = problem.batch, problem.kv_heads, problem.q_length, problem.kv_length, problem.head_dim
     group = problem.q_heads // heads
-    blind = max(0, t - s) if problem.causal else 0  # leading queries that see no key
+    blind = blind_queries(hidden)
 
     def run(inputs: Tensors, out: torch.Tensor) -> None:
         q = inputs["q"].view(b, heads, group * t, d)

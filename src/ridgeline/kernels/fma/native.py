@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from ridgeline.analytical.operators import Fma
+from ridgeline.analytical.work import fma_key
 from ridgeline.kernels.native.build import NativeBuildError, NativeCallError
 from ridgeline.kernels.native.fma import bind_fma, fma_path, fma_shape
+from ridgeline.kernels.native.tensors import address
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
 
 
@@ -25,9 +27,16 @@ def prepare(problem: Fma, constants: Tensors, context: Context) -> Run:
     if (problem.chains, problem.lanes, problem.depth) != tuple(shape):
         raise Unsupported(f"{path} computes {shape.chains} chains x {shape.lanes} lanes x depth {shape.products}")
     bound: dict[tuple[int, int, int], Callable[[], Any]] = {}
+    operand = getattr(torch, problem.precision)
+    sums = getattr(torch, fma_key(problem.precision).accumulator)
+    operands, filled = (problem.lanes * problem.depth,), (problem.groups, problem.chains, problem.lanes)
 
     def run(inputs: Tensors, out: torch.Tensor) -> None:
-        addresses = (inputs["x"].data_ptr(), inputs["y"].data_ptr(), out.data_ptr())
+        addresses = (
+            address(inputs["x"], "x", operand, operands),
+            address(inputs["y"], "y", operand, operands),
+            address(out, "out", sums, filled),
+        )
         call = bound.get(addresses)
         if call is None:
             call = bound[addresses] = bind_fma(problem.precision, *addresses, problem.iterations, problem.groups)

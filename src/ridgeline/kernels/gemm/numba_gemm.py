@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ridgeline.analytical.operators import Gemm
+from ridgeline.kernels.gemm.panels import pack
 from ridgeline.kernels.registry import Context, Run, Tensors, implementation
 
 # numba's own thread pool. Its OpenMP layer would be a second OpenMP runtime beside torch's, with threads that spin.
@@ -123,18 +124,10 @@ def one_row(
 f32 = np.float32
 
 
-def pack(b: torch.Tensor) -> np.ndarray:
-    """B[k, n] as panels [ceil(n / PANEL), k, PANEL], flat; columns beyond n are zero."""
-    k, n = b.shape
-    count = -(-n // PANEL)
-    padded = torch.nn.functional.pad(b, (0, count * PANEL - n))
-    return padded.view(k, count, PANEL).transpose(0, 1).contiguous().view(-1).numpy()
-
-
 @implementation("gemm", "numba", devices=("cpu",), precisions=("float32", "int8"))
 def prepare(problem: Gemm, constants: Tensors, context: Context) -> Run:
     """One parallel loop over tiles of C; ``context.threads`` threads, at most those that numba may use."""
-    panels = pack(constants["b"])
+    panels = pack(constants["b"], PANEL).view(-1).numpy()
     threads = min(context.threads, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
     def run(inputs: Tensors, out: torch.Tensor) -> None:

@@ -164,17 +164,20 @@ def compilations() -> tuple[Compilation, ...]:
     )
     hopper = (("bfloat16", HOPPER["half"]), ("int8", HOPPER["int8"]))
     return (
-        *(_compilation(precision, config) for precision, config in cases),
-        *(_compilation(precision, config, ("sm_90",)) for precision, config in hopper),
+        *(compilation(precision, config) for precision, config in cases),
+        *(compilation(precision, config, targets=("sm_90",)) for precision, config in hopper),
     )
 
 
-def _compilation(precision: str, config: Mapping[str, Any], targets: tuple[str, ...] = ()) -> Compilation:
+def compilation(
+    precision: str, config: Mapping[str, Any], *, name: str = "", targets: tuple[str, ...] = ()
+) -> Compilation:
+    """One tile of the kernel; ``name`` stands before the precision in its label."""
     operand, result = DTYPES[precision], DTYPES["int32" if precision == "int8" else precision]
     variant = " tf32" if config.get("input_precision") == "tf32" else ""
     return Compilation(
         kernel=gemm_kernel,
-        label=f"gemm {precision}{variant} {config['block_m']}x{config['block_n']}x{config['block_k']}",
+        label=f"gemm {name}{precision}{variant} {config['block_m']}x{config['block_n']}x{config['block_k']}",
         signature={
             "a_ptr": f"*{operand}",
             "b_ptr": f"*{operand}",

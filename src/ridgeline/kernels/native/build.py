@@ -28,6 +28,9 @@ FOLDER = Path(__file__).resolve().parent
 
 NO_COMPILER = "no C++ compiler found: install g++ (Debian: apt-get install g++) or set CXX"
 
+SANITIZE = "RIDGELINE_NATIVE_SANITIZE"
+"""Environment variable: where it is 1, everything is compiled with AddressSanitizer and UndefinedBehaviorSanitizer."""
+
 COMPILE_LIMIT_S = 600.0
 """Longest compilation, and so the longest wait for another process's; the sources here take 2 to 4 s."""
 
@@ -50,14 +53,20 @@ class NativeCallError(ValueError):
     """A native function refused its arguments; the text says why."""
 
 
+def sanitized() -> bool:
+    """Whether what is built and loaded checks itself; ``make test-sanitizers`` sets that."""
+    return os.environ.get(SANITIZE, "") not in ("", "0")
+
+
 def flags() -> tuple[str, ...]:
     """Compiler flags of every source. No -march: the sources choose instruction sets when they run.
 
     ``-fno-tree-loop-distribute-patterns`` keeps GCC from replacing a measured copy loop by a call of memcpy, which
     stores past the caches above a size of its own.
     """
+    checks = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g")
     return (
-        "-O3",
+        *(("-O1", *checks) if sanitized() else ("-O3",)),
         "-std=c++20",
         "-fPIC",
         "-shared",
@@ -89,10 +98,10 @@ def sources(name: str, folder: Path = FOLDER) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def cache_folder() -> Path:
-    """The private cache, created with mode 0700. Raises NativeBuildError where others could place files in it."""
+def cache_folder(part: str = "native") -> Path:
+    """The private cache of ``part``, created with mode 0700. Raises NativeBuildError where others could place files in it."""
     base = os.environ.get("RIDGELINE_CACHE")
-    folder = (Path(base) if base else Path.home() / ".cache" / "ridgeline") / "native"
+    folder = (Path(base) if base else Path.home() / ".cache" / "ridgeline") / part
     advice = "set RIDGELINE_CACHE to a private folder"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -198,6 +207,8 @@ def library(name: str, folder: Path = FOLDER) -> Path:
 def load(name: str, folder: Path = FOLDER) -> ctypes.CDLL:
     """The library of ``folder/name.cpp``, loaded once per process. Calls release the GIL. Raises NativeBuildError."""
     path = library(name, folder)
+    if sanitized() and "libasan" not in os.environ.get("LD_PRELOAD", ""):
+        raise NativeBuildError(f"{SANITIZE} is set, but the sanitizers are not loaded: use make test-sanitizers")
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:

@@ -178,12 +178,9 @@ RL_INLINE Floats nearest(Floats x) {
     return (x + shift) - shift;
 }
 
-// 2^x. Relative error at most EXP2_ERROR where the result is a normal number; 0 below 2^-126, infinity from 2^128 on;
-// NaN for NaN. 2^n times a polynomial in x - n on [-0.5, 0.5].
-RL_INLINE Floats exp2(Floats x) {
-    x = min(splat(128.0f), x);
-    const Floats n = nearest(max(splat(-150.0f), x));
-    const Floats f = x - n;
+// 2^x for -126 <= x < 127.5, not checked; NaN for NaN. 2^n times a polynomial in x - n on [-0.5, 0.5].
+RL_INLINE Floats exp2_within(Floats x) {
+    const Floats n = nearest(x), f = x - n;
     Floats p = splat(1.535336188e-4f);
     p = p * f + 1.339887440e-3f;
     p = p * f + 9.618437357e-3f;
@@ -191,8 +188,26 @@ RL_INLINE Floats exp2(Floats x) {
     p = p * f + 2.402264791e-1f;
     p = p * f + 6.931472029e-1f;
     p = p * f + 1.0f;
-    const Floats scaled = (Floats)((Ints)p + (to_ints(n) << 23));  // the exponent's bits
-    return (Floats)((Ints)scaled & ~(x < -126.0f));
+    return (Floats)((Ints)p + (to_ints(n) << 23));  // into the exponent's bits
+}
+
+// 2^x for every x: 0 below -126 (no subnormal results), infinity from 128 on, NaN for NaN.
+RL_INLINE Floats exp2(Floats x) {
+    const Floats inside = min(splat(128.0f), max(splat(-126.0f), x));
+    return keep(~(x < -126.0f), exp2_within(inside));
+}
+
+// 1 / x for 2^-125 <= |x| <= 2^125, within 2 units in the last place.
+RL_INLINE Floats reciprocal(Floats x) {
+#if defined(RL_AVX512)
+    const Floats guess = (Floats)_mm512_rcp14_ps((__m512)x);
+    return guess * (2.0f - x * guess);
+#elif defined(RL_AVX2)
+    const Floats guess = (Floats)_mm256_rcp_ps((__m256)x);
+    return guess * (2.0f - x * guess);
+#else
+    return 1.0f / x;
+#endif
 }
 
 }  // namespace ridgeline::RL_PATH

@@ -9,7 +9,8 @@ import torch
 
 from ridgeline.analytical.operators import Stream
 from ridgeline.kernels.native.build import NativeBuildError, NativeCallError
-from ridgeline.kernels.native.stream import bind_copy, bind_read, bind_triad, past_caches
+from ridgeline.kernels.native.stream import READ_LANES, bind_copy, bind_read, bind_triad, past_caches
+from ridgeline.kernels.native.tensors import address
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
 from ridgeline.kernels.stream.operator import TRIAD_SCALAR
 
@@ -36,6 +37,8 @@ def prepare_nontemporal(problem: Stream, constants: Tensors, context: Context) -
 def _prepare(problem: Stream, context: Context, nontemporal: bool) -> Run:
     bound: dict[tuple[int, ...], Callable[[], Any]] = {}
     elements, passes, threads = problem.elements, problem.passes, context.threads
+    arrays = ("a", "b") if problem.operation == "triad" else ("a",)
+    filled = (READ_LANES if problem.operation == "read" else elements,)
 
     def bind(addresses: tuple[int, ...]) -> Callable[[], Any]:
         try:
@@ -52,7 +55,10 @@ def _prepare(problem: Stream, context: Context, nontemporal: bool) -> Run:
 
     def run(inputs: Tensors, out: torch.Tensor) -> None:
         # Binding the arguments once for each set of buffers halves the call's own cost to about 2 us.
-        addresses = (*(tensor.data_ptr() for tensor in inputs.values()), out.data_ptr())
+        addresses = (
+            *(address(inputs[name], name, torch.float32, (elements,)) for name in arrays),
+            address(out, "out", torch.float32, filled),
+        )
         call = bound.get(addresses)
         if call is None:
             call = bound[addresses] = bind(addresses)

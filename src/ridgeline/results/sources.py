@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -22,24 +22,60 @@ def source_hash(path: Path) -> str:
 
     It does not depend on where this package or the file lie.
     """
-    package = Path(ridgeline.__file__).resolve().parent
-    named = {(str(f.relative_to(package)) if f.is_relative_to(package) else f.name): f for f in reached(path)}
+    return _hash(reached(path))
+
+
+def check_hash(files: Iterable[str]) -> str | None:
+    """The same over all that a check of a paper reaches, but for the harness that carries it out.
+
+    As with measurements, what measures (the package ``bench``, but for the checks themselves) is no part of it.
+
+    Args:
+        files: paths relative to the package: the check's, and those of the operators and implementations it used.
+
+    Returns:
+        ``None`` where one of them is not there any more.
+    """
+    paths = [_package() / name for name in files]
+    if not all(path.is_file() for path in paths):
+        return None
+    return _hash(set().union(*(reached(path, _harness) for path in paths)))
+
+
+def name_in_package(path: Path) -> str:
+    """``path`` relative to the package; its name alone where it lies elsewhere."""
+    return str(path.relative_to(_package())) if path.is_relative_to(_package()) else path.name
+
+
+def _package() -> Path:
+    return Path(ridgeline.__file__).resolve().parent
+
+
+def _harness(file: Path) -> bool:
+    checks = _package() / "bench" / "paper_checks"
+    return file.is_relative_to(_package() / "bench") and (
+        not file.is_relative_to(checks) or file.name in ("frame.py", "lab.py", "interpreted.py")
+    )
+
+
+def _hash(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for name, file in sorted(named.items()):
+    for name, file in sorted((name_in_package(file), file) for file in files):
         digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:32]
 
 
-def reached(path: Path) -> set[Path]:
+def reached(path: Path, leave_out: Callable[[Path], bool] = lambda file: False) -> set[Path]:
     """``path`` and every file of this package or of the kernel's own folder that it imports, directly or not.
 
-    A kernel that reaches the native package reaches all C++ sources and headers of it.
+    A kernel that reaches the native package reaches all C++ sources and headers of it. Files that ``leave_out`` names,
+    and what only they import, do not count.
     """
     found: set[Path] = set()
     waiting = [path.resolve()]
     while waiting:
         file = waiting.pop()
-        if file in found:
+        if file in found or leave_out(file):
             continue
         found.add(file)
         if file.suffix != ".py":
@@ -67,11 +103,10 @@ def _imports(source: str) -> frozenset[str]:
 
 def _locate(module: str, folder: Path) -> Path | None:
     """The file of a module of this package or beside the kernel, or ``None`` for any other."""
-    if module.split(".")[0] == PACKAGE:
-        try:
-            spec = importlib.util.find_spec(module)
-        except (ModuleNotFoundError, AttributeError):
-            return None  # `from module import name` where name is not a module
-        return Path(spec.origin).resolve() if spec and spec.origin else None
-    beside = folder / f"{module.split('.')[0]}.py"
+    names = module.split(".")
+    if names[0] == PACKAGE:
+        # By path: the import system would execute the parents, and a kernel's parents import torch.
+        place = _package().joinpath(*names[1:])
+        return next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
+    beside = folder / f"{names[0]}.py"
     return beside.resolve() if beside.exists() else None

@@ -1,0 +1,131 @@
+// float32 matrix products with few rows, C[m, n] = A[m, k] B[k, n], after FlashDecoding++ (Hong et al. 2023): where m
+// is small the product is bound by reading B, so each reads it once for as many rows as it can.
+//   gemv   B as it is; up to 4 rows of A in a pass over it
+//   flat   B packed in panels beforehand; register tiles of up to 6 rows by two vectors, no row padded
+
+#include "isa.h"
+#include "pool.h"
+
+namespace ridgeline {
+
+struct Loops {
+    void (*gemv)(const float* a, const float* b, float* c, int64_t m, int64_t n, int64_t k, int64_t first,
+                 int64_t last);
+    void (*pack)(const float* a, float* packed, int64_t m, int64_t k, int64_t start, int64_t depth);
+    void (*flat)(const float* packed_a, const float* panels, float* c, int64_t m, int64_t n, int64_t k, int64_t first,
+                 int64_t last);
+    int64_t panel;
+    int64_t depth;
+};
+
+}  // namespace ridgeline
+
+#if RL_X86
+#define RL_AVX512
+#include "vectors.h"
+#include "gemm_loops.h"
+#include "vectors_end.h"
+
+#define RL_AVX2
+#include "vectors.h"
+#include "gemm_loops.h"
+#include "vectors_end.h"
+#endif
+
+#define RL_PORTABLE
+#include "vectors.h"
+#include "gemm_loops.h"
+#include "vectors_end.h"
+
+namespace ridgeline {
+namespace {
+
+struct Path {
+    const char* name;
+    bool (*available)();
+    const Loops* loops;
+};
+
+constexpr Path PATHS[] = {
+#if RL_X86
+    {"avx512", has_avx512, &avx512::loops},
+    {"avx2", has_avx2, &avx2::loops},
+#endif
+    {"portable", has_portable, &portable::loops},
+};
+constexpr int32_t PATH_COUNT = sizeof PATHS / sizeof *PATHS;
+
+struct Product {
+    const Loops* loops;
+    const float* a;
+    const float* b;  // of flat: the panels
+    float* c;
+    float* packed;  // of flat: A by blocks
+    int64_t m, n, k;
+};
+
+// Part `index` of `parts` of [0, count), in whole multiples of `grain`.
+int64_t part(int64_t count, int64_t grain, int index, int parts) {
+    if (index == parts) return count;
+    return (count + grain - 1) / grain * index / parts * grain;
+}
+
+void gemv_part(const void* context, int thread, int threads) {
+    const Product& p = *static_cast<const Product*>(context);
+    const int64_t first = part(p.n, 64, thread, threads), last = part(p.n, 64, thread + 1, threads);
+    if (first < last) p.loops->gemv(p.a, p.b, p.c, p.m, p.n, p.k, first, last);
+}
+
+void pack_part(const void* context, int thread, int threads) {
+    const Product& p = *static_cast<const Product*>(context);
+    const int64_t depth = p.loops->depth, last = part(p.k, depth, thread + 1, threads);
+    for (int64_t start = part(p.k, depth, thread, threads); start < last; start += depth) {
+        p.loops->pack(p.a, p.packed + start * p.m, p.m, p.k, start, last - start < depth ? last - start : depth);
+    }
+}
+
+void flat_part(const void* context, int thread, int threads) {
+    const Product& p = *static_cast<const Product*>(context);
+    const int64_t panels = (p.n + p.loops->panel - 1) / p.loops->panel;
+    const int64_t first = part(panels, 1, thread, threads), last = part(panels, 1, thread + 1, threads);
+    // One row packed is the row itself.
+    if (first < last) p.loops->flat(p.m == 1 ? p.a : p.packed, p.b, p.c, p.m, p.n, p.k, first, last);
+}
+
+bool good(int64_t m, int64_t n, int64_t k, int32_t path) {
+    return m >= 1 && n >= 1 && k >= 1 && path >= 0 && path < PATH_COUNT && PATHS[path].available();
+}
+
+}  // namespace
+}  // namespace ridgeline
+
+using namespace ridgeline;
+
+// The name of path number i, best first; null past the last. An unavailable path is the empty string.
+extern "C" const char* gemm_path(int32_t i) {
+    if (i < 0 || i >= PATH_COUNT) return nullptr;
+    return PATHS[i].available() ? PATHS[i].name : "";
+}
+
+// Columns of a panel of B as flat takes it on that path.
+extern "C" int64_t gemm_panel(int32_t path) { return path >= 0 && path < PATH_COUNT ? PATHS[path].loops->panel : 0; }
+
+// a [m, k], b [k, n], c [m, n], row-major.
+extern "C" int32_t gemm_gemv(const float* a, const float* b, float* c, int64_t m, int64_t n, int64_t k,
+                             int32_t threads, int32_t path) {
+    if (!good(m, n, k, path)) return BAD_ARGUMENT;
+    const Product product = {PATHS[path].loops, a, b, c, nullptr, m, n, k};
+    return Pool::get().run(threads, gemv_part, &product);
+}
+
+// a [m, k]; panels [ceil(n / panel), k, panel] with anything in the columns past n; c [m, n]; packed: m k floats, which
+// the call overwrites.
+extern "C" int32_t gemm_flat(const float* a, const float* panels, float* c, float* packed, int64_t m, int64_t n,
+                             int64_t k, int32_t threads, int32_t path) {
+    if (!good(m, n, k, path)) return BAD_ARGUMENT;
+    const Product product = {PATHS[path].loops, a, panels, c, packed, m, n, k};
+    if (m > 1) {
+        if (const int32_t status = Pool::get().run(threads, pack_part, &product); status != OK) return status;
+    }
+    return Pool::get().run(threads, flat_part, &product);
+}

@@ -1,0 +1,89 @@
+"""float32 matrix products with few rows in C++: C[m, n] = A[m, k] B[k, n] by GEMV or by a flat GEMM.
+
+``bind_*`` takes addresses, which the caller has checked (:mod:`ridgeline.kernels.native.tensors`) and keeps alive, and
+returns a function of no arguments for the measuring loop.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from ridgeline.kernels.native.build import NativeCallError, check_status, load, permitted_paths, pointer
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    library = load("gemm")
+    address, size, count = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+    library.gemm_path.argtypes = [count]
+    library.gemm_path.restype = ctypes.c_char_p
+    library.gemm_panel.argtypes = [count]
+    library.gemm_panel.restype = size
+    library.gemm_gemv.argtypes = [*[address] * 3, *[size] * 3, count, count]
+    library.gemm_flat.argtypes = [*[address] * 4, *[size] * 3, count, count]
+    for function in (library.gemm_gemv, library.gemm_flat):
+        function.restype = check_status
+    return library
+
+
+@functools.cache
+def _paths() -> dict[str, int]:
+    """Available paths, best first, with their numbers in the library."""
+    found: dict[str, int] = {}
+    index = 0
+    while (name := _library().gemm_path(index)) is not None:
+        if name:
+            found[name.decode()] = index
+        index += 1
+    return found
+
+
+def gemm_paths() -> tuple[str, ...]:
+    """Instruction paths of this CPU, best first, of avx512, avx2, portable; ``RIDGELINE_NATIVE_ISA`` limits them."""
+    return permitted_paths(tuple(_paths()))
+
+
+def _path_number(path: str | None) -> int:
+    name = path or gemm_paths()[0]
+    if name not in _paths():
+        raise NativeCallError(f"no path {name!r} on this CPU: one of {', '.join(_paths())}")
+    return _paths()[name]
+
+
+def panel_columns(path: str | None = None) -> int:
+    """Columns of a panel of B for :func:`bind_flat`: two vectors of the path."""
+    return int(_library().gemm_panel(_path_number(path)))
+
+
+def _check(m: int, n: int, k: int, threads: int) -> None:
+    if min(m, n, k, threads) < 1:
+        raise NativeCallError(f"m, n, k and threads must be positive, not {m}, {n}, {k}, {threads}")
+
+
+def bind_gemv(
+    a: int, b: int, c: int, m: int, n: int, k: int, threads: int = 1, *, path: str | None = None
+) -> Callable[[], Any]:
+    """A function of no arguments: c [m, n] = a [m, k] b [k, n], float32, B as it is.
+
+    B is read once for every four rows of A. Raises NativeCallError, here or when called (too many threads).
+    """
+    _check(m, n, k, threads)
+    numbers = (*map(ctypes.c_int64, (m, n, k)), ctypes.c_int32(threads), ctypes.c_int32(_path_number(path)))
+    return functools.partial(_library().gemm_gemv, *map(pointer, (a, b, c)), *numbers)
+
+
+def bind_flat(
+    a: int, panels: int, c: int, scratch: int, m: int, n: int, k: int, threads: int = 1, *, path: str | None = None
+) -> Callable[[], Any]:
+    """A function of no arguments: c [m, n] = a [m, k] B, float32, B packed in panels.
+
+    ``panels``: [ceil(n / panel_columns(path)), k, panel_columns(path)], zeros in the columns past n; ``scratch``: m k
+    float32, which a call overwrites, so calls that share it must not overlap. B is read once for all rows.
+    Raises NativeCallError, here or when called (too many threads).
+    """
+    _check(m, n, k, threads)
+    numbers = (*map(ctypes.c_int64, (m, n, k)), ctypes.c_int32(threads), ctypes.c_int32(_path_number(path)))
+    return functools.partial(_library().gemm_flat, *map(pointer, (a, panels, c, scratch)), *numbers)

@@ -1,0 +1,1 @@
+"""Operator ``paged_attention`` and its implementations."""

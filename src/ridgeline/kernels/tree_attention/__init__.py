@@ -1,0 +1,1 @@
+"""Operator ``tree_attention`` and its implementations."""
