@@ -99,6 +99,7 @@ bool good_tables(const AttentionCall& call) {
         const int64_t keys = keys_of(call, i);
         if (keys < 0 || keys > call.kv_length || keys < call.tree_nodes) return false;
         if (!call.block_table) continue;
+        if ((keys + call.page - 1) / call.page > call.table_width) return false;
         for (int64_t j = 0; j < (keys + call.page - 1) / call.page; ++j) {
             const int64_t page = call.block_table[i * call.table_width + j];
             if (page < 0 || page >= call.pages) return false;
@@ -132,7 +133,7 @@ extern "C" const char* attention_path(int32_t i, int32_t* shape) {
 
 // Bytes of call->scratch, or BAD_ARGUMENT. Pointers are not looked at, but for null.
 extern "C" int64_t attention_scratch(const AttentionCall* call) {
-    return good(*call) ? Layout(*call).bytes : BAD_ARGUMENT;
+    return good(*call) ? Layout(*call).bytes : int64_t{BAD_ARGUMENT};
 }
 
 // mask[2 m, 2 m]: -1 where column <= row, else 0.

@@ -127,6 +127,14 @@ class Tiles:
             )
 
 
+def resident_bytes(tiles: Tiles, head_dim: int) -> int:
+    """What a thread comes back to for every outer block: its packed keys and values, and the rows' queries and sums.
+
+    The cache model of the tiles: the second-level cache should hold it.
+    """
+    return 4 * 2 * head_dim * (tiles.outer + tiles.rows)
+
+
 DECODE_TILES = Tiles(rows=DIRECT_ROWS, outer=64, inner=64)
 
 
@@ -196,10 +204,9 @@ class Shape:
 
 @dataclass(frozen=True)
 class Pages:
-    """Keys and values in ``count`` pages of ``size`` tokens: tensors [count, kv_heads, size, d], or with
-    ``heads_inside`` [count, size, kv_heads, d]."""
+    """Keys and values in pages of ``size`` tokens: tensors [pages, kv_heads, size, d], or with ``heads_inside``
+    [pages, size, kv_heads, d]."""
 
-    count: int
     size: int
     heads_inside: bool = False
 
@@ -320,9 +327,9 @@ class NativeAttention:
         if self.pages is not None:
             heads, size = shape.kv_heads, self.pages.size
             inside = self.pages.heads_inside
-            self._kv_shape = (self.pages.count, size, heads, d) if inside else (self.pages.count, heads, size, d)
+            self._kv_shape = (-1, size, heads, d) if inside else (-1, heads, size, d)
             strides = (heads * size * d, d, heads * d) if inside else (heads * size * d, size * d, d)
-            self._call.page, self._call.pages = size, self.pages.count
+            self._call.page = size
         self._call.k_strides[:] = self._call.v_strides[:] = strides
 
     def __call__(
@@ -340,26 +347,27 @@ class NativeAttention:
 
         Args:
             kv_lengths: int32[batch]: keys of each sequence, at most ``kv_length``; the mask is aligned to its last.
-            block_table: int32[batch, width]: pages of each sequence in order, those that its keys occupy.
+            block_table: int32[batch, width]: pages of each sequence in order; those that its keys occupy are looked at.
 
         Raises:
             NativeCallError: for tensors that are not that, lengths or pages out of range, or too many threads.
         """
         call = self._call
         call.q = address(q, "q", torch.float32, self._q_shape)
-        call.k = address(k, "k", torch.float32, self._kv_shape)
-        call.v = address(v, "v", torch.float32, self._kv_shape)
+        kv_shape = self._kv_shape
+        if self.pages is not None:
+            call.pages = len(k)
+            kv_shape = (len(k), *kv_shape[1:])
+        call.k = address(k, "k", torch.float32, kv_shape)
+        call.v = address(v, "v", torch.float32, kv_shape)
         call.out = address(out, "out", torch.float32, self._q_shape)
         call.kv_lengths = (
             None if kv_lengths is None else address(kv_lengths, "kv_lengths", torch.int32, (self.shape.batch,))
         )
         if (block_table is None) != (self.pages is None):
             raise NativeCallError("a block_table goes with pages, and pages with a block_table")
-        if block_table is not None and self.pages is not None:
-            least = -(-self.shape.kv_length // self.pages.size)
+        if block_table is not None:
             width = block_table.shape[-1]
-            if width < least:
-                raise NativeCallError(f"block_table must have at least {least} columns, not {width}")
             call.block_table = address(block_table, "block_table", torch.int32, (self.shape.batch, width))
             call.table_width = width
         _library().attention_run(ctypes.byref(call))

@@ -232,8 +232,8 @@ static void attend_packed(const AttentionCall& call, const Scratch& scratch, con
 }
 
 template <int TRANSFORM, int ROWS>
-static void attend_rows_directly(const AttentionCall& call, const Scratch& scratch, const Item& item, int64_t row,
-                                 int64_t left, int64_t first, int64_t count) {
+static void attend_rows_directly(const AttentionCall& call, const Scratch& scratch, int64_t row, int64_t left,
+                                 int64_t first, int64_t count) {
     const int64_t width = scratch.padded_depth;
     multiply_queries_directly<ROWS>(scratch.q + row * width, width, scratch.key_rows, scratch.value_rows, count,
                                     call.head_dim, scratch.scores, scratch.score_stride);
@@ -259,13 +259,13 @@ static void attend_directly(const AttentionCall& call, const Scratch& scratch, c
         for (int64_t row = 0; row < item.rows;) {
             const int64_t left = item.rows - row;
             if (left >= 3) {
-                attend_rows_directly<TRANSFORM, 4>(call, scratch, item, row, left < 4 ? left : 4, first, count);
+                attend_rows_directly<TRANSFORM, 4>(call, scratch, row, left < 4 ? left : 4, first, count);
                 row += 4;
             } else if (left == 2) {
-                attend_rows_directly<TRANSFORM, 2>(call, scratch, item, row, 2, first, count);
+                attend_rows_directly<TRANSFORM, 2>(call, scratch, row, 2, first, count);
                 row += 2;
             } else {
-                attend_rows_directly<TRANSFORM, 1>(call, scratch, item, row, 1, first, count);
+                attend_rows_directly<TRANSFORM, 1>(call, scratch, row, 1, first, count);
                 row += 1;
             }
         }

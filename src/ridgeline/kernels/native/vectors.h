@@ -201,10 +201,10 @@ RL_INLINE Floats exp2(Floats x) {
 RL_INLINE Floats reciprocal(Floats x) {
 #if defined(RL_AVX512)
     const Floats guess = (Floats)_mm512_rcp14_ps((__m512)x);
-    return guess * (2.0f - x * guess);
+    return guess + guess * (1.0f - x * guess);
 #elif defined(RL_AVX2)
     const Floats guess = (Floats)_mm256_rcp_ps((__m256)x);
-    return guess * (2.0f - x * guess);
+    return guess + guess * (1.0f - x * guess);
 #else
     return 1.0f / x;
 #endif

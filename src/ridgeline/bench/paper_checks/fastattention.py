@@ -1,0 +1,171 @@
+"""fastattention: tiles of two levels and the master mask. Its overlapped all-reduce and its cooperation with the CPU are
+not built."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+from ridgeline.bench.paper_checks.frame import Finding, Lab, check
+from ridgeline.kernels.registry import Unsupported
+
+if TYPE_CHECKING:
+    from ridgeline.analytical.operators import Attention
+
+INNER = (64, 128)
+OUTER = (64, 128, 256, 512, 1024)
+ROUNDS = 5
+NEAR_BEST = 1.10
+"""Time of the tile that the cache model picks, over that of the best one measured."""
+FASTER = 2.0
+
+
+def _problem(length: int, heads: int) -> Attention:
+    from ridgeline.analytical.operators import Attention
+
+    return Attention(
+        batch=1, q_heads=heads, kv_heads=heads, q_length=length, kv_length=length, head_dim=128, causal=True
+    )
+
+
+def _tilings() -> list[dict[str, Any]]:
+    return [{"outer": outer, "inner": inner} for outer in OUTER for inner in INNER if outer % inner == 0]
+
+
+def _text(config: dict[str, Any]) -> str:
+    return f"{config['outer']}/{config['inner']}"
+
+
+@check(
+    "fastattention",
+    "mask-slices-equal-tril",
+    kind="correctness",
+    states="Slices of the master mask equal the lower triangle for every block, at its bytes of 4 M^2 instead of S^2",
+)
+def mask_slices_equal_tril(lab: Lab) -> Finding:
+    import torch
+
+    from ridgeline.kernels.native.attention import mask_slice, master_mask
+
+    m, length = 64, 1024
+    master, whole = master_mask(m), torch.ones(length, length, dtype=torch.bool).tril()
+    wrong = blocks = 0
+    for row in range(0, length, m):
+        for key in range(0, length, 16):  # blocks begin anywhere in relation to the diagonal
+            block = whole[row : row + m, key : key + m]
+            touches = abs(row - key) < m
+            found = (
+                mask_slice(master, row, key, m, block.shape[1])
+                if touches
+                else torch.full_like(block, row > key)
+            )
+            wrong += not torch.equal(found, block)
+            blocks += 1
+    sliced = max(
+        lab.worst_error("attention", problem, "native", {"mask": "master"})
+        for problem in (_problem(257, 2), _problem(1024, 2))
+    )
+    held, whole_bytes = master.numel() * master.element_size(), length**2 * master.element_size()
+    return Finding(
+        passed=wrong == 0 and sliced <= 1e-5 and held == 4 * m**2 * master.element_size(),
+        value=float(wrong),
+        threshold=0.0,
+        text=f"{blocks} blocks of S = {length}, M = {m}; mask of {held} bytes instead of {whole_bytes}; the native "
+        f"kernel on slices: relative error {sliced:.1e}",
+    )
+
+
+@check(
+    "fastattention",
+    "tile-sweep",
+    kind="mechanism",
+    states="""Tiles of both levels are swept beside a cache model, which says which outer tile fits; its choice is
+        within 10 % of the best""",
+)
+def tile_sweep(lab: Lab) -> Finding:
+    from ridgeline.bench.devices.cpu import detect
+    from ridgeline.kernels.native.attention import Tiles, default_tiles, resident_bytes
+    from ridgeline.kernels.registry import Context, get_implementation, get_operator
+
+    problem = _problem(1024, 2)
+    operator, native = get_operator("attention"), get_implementation("attention", "native")
+    lab.sources.add(native.path)
+    caches = {level.name: level.capacity_bytes for level in detect().device.memory}
+    if "L2" not in caches:
+        raise Unsupported("the size of the second-level cache is not known here")
+    inputs, out = operator.make_inputs(problem, lab.generator), operator.make_output(problem)
+    runs, fits = {}, {}
+    for config in _tilings():
+        runs[_text(config)] = native.prepare(problem, {}, Context("cpu", lab.threads, config))
+        tiles = Tiles(default_tiles(1024, 128).rows, **config)
+        fits[_text(config)] = resident_bytes(tiles, 128) <= caches["L2"]
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(1 + ROUNDS):  # by turns; the first round warms up
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run(inputs, out)
+            times[name].append(time.perf_counter() - start)
+    median = {name: statistics.median(seen[1:]) for name, seen in times.items()}
+    # The model: keys and values are packed for as many keys as the cache holds beside a work item's rows.
+    fitting = [config for config in _tilings() if fits[_text(config)]]
+    chosen = _text(max(fitting or _tilings()[:1], key=lambda config: (config["outer"], -config["inner"])))
+    best = min(median, key=median.__getitem__)
+    ratio = median[chosen] / median[best]
+    sweep = ", ".join(f"{name}{'' if fits[name] else '*'} {1e3 * value:.1f}" for name, value in median.items())
+    return Finding(
+        passed=ratio <= NEAR_BEST,
+        value=ratio,
+        threshold=NEAR_BEST,
+        unit="x",
+        text=f"outer/inner in ms (* beyond L2): {sweep}; the model chooses {chosen}, the best is {best}",
+    )
+
+
+@check(
+    "fastattention",
+    "two-level-no-slower",
+    kind="ratio",
+    states="The best two-level tiling is at least as fast as the best single-level one",
+)
+def two_level_no_slower(lab: Lab) -> Finding:
+    problem = _problem(1024, 2)
+    sides = {
+        levels: [
+            lab.implementation("attention", problem, "native", config)
+            for config in _tilings()
+            if (config["outer"] > config["inner"]) == (levels == 2)
+        ]
+        for levels in (1, 2)
+    }
+    single, double = (lab.strongest(sides[levels]) for levels in (1, 2))
+    ratio = lab.ratio(single, double, budget_s=15.0)
+    return Finding(
+        passed=ratio.value >= 1.0,
+        value=ratio.value,
+        threshold=1.0,
+        unit="x",
+        text=f"{ratio}: {_text(dict(single.config))} against {_text(dict(double.config))} (outer/inner), T = S = 1024, d 128",
+        reason="" if ratio.value >= 1.0 else "the packed block of one level fits the second-level cache already, which "
+        "feeds the products at their full rate",
+    )
+
+
+@check(
+    "fastattention",
+    "faster-than-materialised",
+    kind="ratio",
+    states="At S = 4096 at least twice as fast as attention that materialises its scores",
+)
+def faster_than_materialised(lab: Lab) -> Finding:
+    problem = _problem(4096, 2)
+    eager, native = (lab.implementation("attention", problem, name) for name in ("torch_eager", "native"))
+    ratio = lab.ratio(eager, native, budget_s=20.0)
+    return Finding(
+        passed=ratio.value >= FASTER,
+        value=ratio.value,
+        threshold=FASTER,
+        unit="x",
+        text=f"{ratio}: torch_eager against native, B1 H2 T = S = 4096, d 128, causal",
+        reason="" if ratio.value >= FASTER else "products dominate: the scores' way through memory is a small share",
+    )
