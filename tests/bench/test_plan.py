@@ -15,9 +15,9 @@ from ridgeline_process import SOURCE
 
 from ridgeline.bench.devices.cpu import detect
 from ridgeline.bench.plan import Plan, make_plan
-from ridgeline.results.sources import reached, source_hash
 from ridgeline.kernels import registry
 from ridgeline.kernels.registry import get_implementation
+from ridgeline.results.sources import reached, source_hash
 from ridgeline.workloads.suite import SuiteError, parse_suite
 
 registry.load()

@@ -144,7 +144,7 @@ def test_runs_page(served: tuple[str, subprocess.Popen[str]], page: Page) -> Non
 
 def test_every_page_is_reached_from_the_menu(served: tuple[str, subprocess.Popen[str]], page: Page) -> None:
     visit(page, served[0], "Overview")
-    for title in ("Roofline", "Kernel detail", "Comparisons", "Models", "Hardware", "Runs"):
+    for title in ("Roofline", "Kernel detail", "Comparisons", "Models", "Hardware", "Papers", "Runs"):
         page.get_by_test_id("stSidebarNav").get_by_role("link", name=title).click()
         expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=SLOW_MS)
     page.get_by_test_id("stSidebarNav").get_by_role("link", name="Overview").click()

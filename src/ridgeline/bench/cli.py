@@ -96,8 +96,10 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ridgeline.analytical.sweep_scenario import SweepError
     from ridgeline.bench.devices.unit import UnitError
     from ridgeline.bench.energy.source import MeterError
+    from ridgeline.bench.paper_checks.frame import CheckError
     from ridgeline.kernels.registry import RegistryError
     from ridgeline.results.comparison import ComparisonError
+    from ridgeline.results.ledger import PapersError
     from ridgeline.results.record import RecordError
     from ridgeline.results.store import StoreError
     from ridgeline.workloads.runnable.sizes import RunnableError
@@ -106,6 +108,7 @@ def _refusals() -> tuple[type[Exception], ...]:
     return (
         ArchitectureError,
         AuditError,
+        CheckError,
         CollectiveError,
         ComparisonError,
         ConstantsError,
@@ -115,6 +118,7 @@ def _refusals() -> tuple[type[Exception], ...]:
         LayoutError,
         LimitError,
         MeterError,
+        PapersError,
         ParityError,
         PhaseError,
         PredictionError,
@@ -359,6 +363,27 @@ def buy(
     from ridgeline.bench.buy_command import run_buy
 
     run_buy(scenario, json, output)
+
+
+@app.command()
+def papers(
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of papers (default: all).")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Carry out their checks; the same command continues an unfinished run.")
+    ] = False,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds after which a check is killed.")] = 300.0,
+    pages: Annotated[Path | None, typer.Option("--pages", help="Write a page per paper into this folder.")] = None,
+    store: StoreOption = None,
+    device: DeviceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say of each paper what it claims, what was shown of it here, and what is missing.
+
+    Exit code 0: fine, 1: a check failed (--check), 2: refused.
+    """
+    from ridgeline.bench.papers_command import papers_command
+
+    raise SystemExit(papers_command(ids or [], store, device, check, timeout_s, json, pages))
 
 
 @app.command()

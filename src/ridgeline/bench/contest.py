@@ -15,7 +15,7 @@ from typing import Any
 
 from ridgeline.bench.checks import IncorrectError
 from ridgeline.bench.makers import Maker, OwnMaker, session_of
-from ridgeline.bench.quads import QuadSettings, Side, measure_quads
+from ridgeline.bench.quads import LEG_S, QuadSettings, Side, measure_quads
 from ridgeline.bench.side_process import OtherMaker
 from ridgeline.kernels.registry import Unsupported
 
@@ -59,7 +59,7 @@ def compare(request: Mapping[str, Any], phase: Callable[[str], None]) -> dict[st
 
         settings = QuadSettings(
             request["budget_s"], request["margin"], request["confidence"], request["seed"],
-            **({"leg_s": TWO_PROCESS_LEG_S} if two else {}),
+            leg_s=TWO_PROCESS_LEG_S if two else LEG_S,
         )  # fmt: skip
         quads = measure_quads(arrange, settings, interruption=session.interruption)
         phase("check again")

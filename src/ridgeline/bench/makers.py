@@ -17,8 +17,8 @@ from ridgeline.bench.devices.unit import Session
 from ridgeline.bench.environment import package_versions
 from ridgeline.bench.launches import RotatingLaunches, make_launches
 from ridgeline.bench.quads import OwnSide, Side
-from ridgeline.results.sources import source_hash
 from ridgeline.kernels.registry import get_implementation, get_operator
+from ridgeline.results.sources import source_hash
 
 PADDING_BYTES = 1 << 20
 """Allocations of up to this size, drawn by lot, stand before every set of buffers, so that addresses differ."""

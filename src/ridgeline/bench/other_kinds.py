@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ridgeline.results.check import PaperCheck
 from ridgeline.results.counters import Counters
 from ridgeline.results.imported import Imported
 from ridgeline.results.model_step import ModelStep
@@ -20,7 +21,7 @@ from ridgeline.results.views_counters import figures
 
 def other_rows(store: Store, run_id: str | None) -> list[dict[str, Any]]:
     """Records of other kinds than measurements, as stored; ``kind`` tells them from ours."""
-    kinds = Imported | Counters | Published | Serving | ModelStep
+    kinds = Imported | Counters | Published | Serving | ModelStep | PaperCheck
     return [r.model_dump(mode="json") for r in store.records(run_id)[0] if isinstance(r, kinds)]
 
 
@@ -42,6 +43,7 @@ def print_other_kinds(store: Store, run_id: str | None, rows: Sequence[Mapping[s
     published = [r for r in records if isinstance(r, Published)]
     serving = [r for r in records if isinstance(r, Serving)]
     steps = [r for r in records if isinstance(r, ModelStep)]
+    checks = [r for r in records if isinstance(r, PaperCheck)]
     counted = [row for row in rows if row["counter_tools"]]
     if imported:
         console.print(_imported_table(imported))
@@ -55,7 +57,9 @@ def print_other_kinds(store: Store, run_id: str | None, rows: Sequence[Mapping[s
         console.print(_counted_table(counted))
     if steps:
         console.print(_step_table(steps))
-    return bool(imported or published or profiles or serving or counted or steps)
+    if checks:
+        console.print(_check_table(checks))
+    return bool(imported or published or profiles or serving or counted or steps or checks)
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str], last: Sequence[str] = ()) -> Table:
@@ -160,6 +164,16 @@ def _step_table(records: Sequence[ModelStep]) -> Table:
             _seconds(statistics.median(totals) if totals else None), _seconds(min(totals, default=None)),
             str(len(r.samples_s)), str(len(r.left_out)), _plain(r.placement.device),
             _plain(": ".join(filter(None, (r.status, r.reason)))),
+        )  # fmt: skip
+    return table
+
+
+def _check_table(records: Sequence[PaperCheck]) -> Table:
+    table = _table("Checks of papers", ("paper", "check", "kind", "status"), ("value", "threshold", "time"), ("seen",))
+    for r in records:
+        table.add_row(
+            r.paper, r.check, r.check_kind, r.status, _number(r.value), _number(r.threshold), _seconds(r.seconds),
+            _plain("; ".join(filter(None, (r.text, r.reason)))),
         )  # fmt: skip
     return table
 

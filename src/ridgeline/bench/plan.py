@@ -13,9 +13,9 @@ from ridgeline.analytical.quantities import digest
 from ridgeline.analytical.work import Work
 from ridgeline.bench.devices.unit import Unit, UnitError
 from ridgeline.bench.environment import package_versions
-from ridgeline.results.sources import source_hash
 from ridgeline.kernels.registry import Implementation, RegistryError, get_implementation, get_operator, implementations
 from ridgeline.results.measurement import Placement, Protocol
+from ridgeline.results.sources import source_hash
 from ridgeline.workloads.suite import Settings, Suite, SuiteCase, SuiteError
 
 PROTOCOL_VERSION = 2

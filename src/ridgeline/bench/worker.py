@@ -72,7 +72,8 @@ class _Runner:
                 fields = self._measure_callable(request)
             else:
                 load([Path(folder) for folder in request["with"]])
-                fields = self._compare(request) if request.get("task") == "compare" else self._measure(request)
+                tasks = {"compare": self._compare, "check": self._check}
+                fields = tasks.get(request.get("task", ""), self._measure)(request)
         except (Unsupported, CaptureError) as error:
             fields = {"status": "unsupported", "reason": str(error)}
         except IncorrectError as error:
@@ -101,6 +102,28 @@ class _Runner:
         from ridgeline.bench.contest import compare
 
         return compare(request, lambda name: self._send("phase", name=name))
+
+    def _check(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """One check of a paper, on all threads of the unit."""
+        import dataclasses
+
+        import torch
+
+        from ridgeline.bench.paper_checks import frame
+
+        frame.load()
+        check = frame.get_check(request["paper"], request["check"])
+        session = self._session(request["unit"])
+        session.use(request["threads"])
+        torch.manual_seed(request["seed"])
+        lab = frame.Lab(session, request["threads"], request["cache_bytes"], request["seed"])
+        self._send("phase", name="check")
+        finding = check.find(lab)
+        return {
+            "status": "ok",
+            "finding": dataclasses.asdict(finding),
+            "sources": [str(path) for path in sorted({check.path, *lab.sources})],
+        }
 
     def _measure(self, request: Mapping[str, Any]) -> dict[str, Any]:
         import torch

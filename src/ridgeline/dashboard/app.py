@@ -21,6 +21,7 @@ PAGES = (
     st.Page("screens/comparisons.py", title="Comparisons", icon=":material/compare_arrows:", url_path="comparisons"),
     st.Page("screens/models.py", title="Models", icon=":material/account_tree:", url_path="models"),
     st.Page("screens/hardware.py", title="Hardware", icon=":material/memory:", url_path="hardware"),
+    st.Page("screens/papers.py", title="Papers", icon=":material/menu_book:", url_path="papers"),
     st.Page("screens/runs.py", title="Runs", icon=":material/list_alt:", url_path="runs"),
 )
 

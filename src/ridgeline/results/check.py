@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from ridgeline.results.fact import StoredRecord
 from ridgeline.results.measurement import Placement
 
+SUITE = "papers"
+"""Suite that runs of checks bear."""
+
 CheckKind = Literal["correctness", "quality", "mechanism", "ratio"]
 CheckStatus = Literal["passed", "failed", "unsupported", "crashed", "timeout"]
 """``failed`` of a ratio: measured, and below its threshold. ``crashed`` also: out of memory, or a ratio of wrong outputs."""

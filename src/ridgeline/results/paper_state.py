@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ridgeline.analytical.claim_models import Modelled, model_of
-from ridgeline.results.check import PaperCheck
+from ridgeline.results.check import SUITE, PaperCheck
 from ridgeline.results.ledger import Claim, Paper, RequiredCheck
-from ridgeline.results.record import Record
+from ridgeline.results.store import Store
 
 CheckState = Literal["passed", "failed", "unsupported", "crashed", "timeout", "older source", "not run", "not built"]
 Verdict = Literal["reproduced", "not reproduced", "predicted", "not comparable"]
@@ -108,20 +108,32 @@ class PaperState:
         }
 
 
+def stored_checks(store: Store) -> list[PaperCheck]:
+    """All records of checks, from the oldest to the newest run; those of a damaged run are left out.
+
+    Raises:
+        StoreError: where the store itself cannot be read.
+    """
+    found: list[PaperCheck] = []
+    for run in reversed(store.runs()):
+        if run.suite == SUITE and run.state != "damaged":
+            found += [r for r in store.records(run.run_id)[0] if isinstance(r, PaperCheck)]
+    return found
+
+
 def states_of(
-    papers: Iterable[Paper], records: Iterable[Record], present: Callable[[Sequence[str]], str | None]
+    papers: Iterable[Paper], records: Iterable[PaperCheck], present: Callable[[Sequence[str]], str | None]
 ) -> list[PaperState]:
     """The state of each paper.
 
     Args:
         papers: rows of the ledger.
-        records: of any kind, from the oldest to the newest run; only checks are looked at.
+        records: of checks, from the oldest to the newest (:func:`stored_checks`).
         present: the hash of the present source that files reach (:func:`ridgeline.results.sources.check_hash`).
     """
     by_check: dict[tuple[str, str], list[PaperCheck]] = {}
     for record in records:
-        if isinstance(record, PaperCheck):
-            by_check.setdefault((record.paper, record.check), []).append(record)
+        by_check.setdefault((record.paper, record.check), []).append(record)
     hashes: dict[tuple[str, ...], str | None] = {}
 
     def is_present(record: PaperCheck) -> bool:
@@ -147,15 +159,18 @@ def _check(
     if part:
         return CheckResult(required, "not built", (), f"needs {part}")
     if not records:
-        return CheckResult(required, "not run", (), f"not run: `ridgeline papers {paper.id} --check`")
-    # Later records of a device replace its earlier ones; what was checked on code that has changed since counts no more.
-    newest = {r.placement.device: r for r in sorted(records, key=lambda r: r.started_at)}
-    current = tuple(r for r in newest.values() if is_present(r))
+        return CheckResult(required, "not run", (), "not run")
+    # Of each device the newest of the present source: later ones replace earlier ones, and what was checked on other
+    # code does not count, be it older or, where a change was taken back, younger.
+    ordered = sorted(records, key=lambda r: r.started_at)
+    current = tuple({r.placement.device: r for r in ordered if is_present(r)}.values())
     if not current:
-        last = max(newest.values(), key=lambda r: r.started_at)
+        last = ordered[-1]
         return CheckResult(required, "older source", (last,), f"checked on an older version ({last.started_at[:10]})")
     worst = min(current, key=lambda r: _ORDER.index(r.status))
-    why = "" if worst.status == "passed" else f"{worst.status} on {worst.placement.device}: {worst.reason or worst.text}"
+    why = (
+        "" if worst.status == "passed" else f"{worst.status} on {worst.placement.device}: {worst.reason or worst.text}"
+    )
     return CheckResult(required, worst.status, current, why)
 
 
@@ -174,7 +189,7 @@ def _claim(paper: Paper, claim: Claim, checks: Sequence[CheckResult]) -> ClaimRe
 
 def _measured(paper: Paper, claim: Claim, checks: Sequence[CheckResult]) -> tuple[PaperCheck | None, str]:
     if not claim.check:
-        return None, paper.needs and f"needs {paper.needs}" or "not measurable here: no check takes this figure"
+        return None, (paper.needs and f"needs {paper.needs}") or "not measurable here: no check takes this figure"
     result = next(c for c in checks if c.required.name == claim.check)
     found = [r for r in result.measured if r.value is not None]
     if not found:
@@ -227,7 +242,9 @@ def _meets(claim: Claim, value: float) -> bool:
 def _claim_dict(result: ClaimResult) -> dict[str, Any]:
     modelled = result.modelled
     return {
-        **result.claim.model_dump(exclude={"check", "measured_as", "devices", "anywhere", "prediction", "not_modelled"}),
+        **result.claim.model_dump(
+            exclude={"check", "measured_as", "devices", "anywhere", "prediction", "not_modelled"}
+        ),
         "published": result.claim.published,
         "measured_value": result.measured_value,
         "measured": _record_dict(result.measured) if result.measured else None,

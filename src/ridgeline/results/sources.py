@@ -53,9 +53,8 @@ def _package() -> Path:
 
 def _harness(file: Path) -> bool:
     checks = _package() / "bench" / "paper_checks"
-    return file.is_relative_to(_package() / "bench") and (
-        not file.is_relative_to(checks) or file.name in ("frame.py", "lab.py", "interpreted.py")
-    )
+    own = file.is_relative_to(checks) and file.name not in ("frame.py", "lab.py")
+    return file.is_relative_to(_package() / "bench") and not own
 
 
 def _hash(files: Iterable[Path]) -> str:

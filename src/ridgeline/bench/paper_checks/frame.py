@@ -26,7 +26,20 @@ from typing import Literal, get_args
 
 from ridgeline.bench.paper_checks.lab import Lab, Ratio, Side
 
-__all__ = ["Check", "CheckError", "Finding", "Kind", "Lab", "Ratio", "Side", "check", "checks", "load", "unavailable"]
+__all__ = [
+    "Check",
+    "CheckError",
+    "Finding",
+    "Kind",
+    "Lab",
+    "Ratio",
+    "Side",
+    "check",
+    "checks",
+    "get_check",
+    "load",
+    "unavailable",
+]
 
 Kind = Literal["correctness", "quality", "mechanism", "ratio"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -145,6 +158,19 @@ def load() -> None:
 def checks(paper: str | None = None) -> list[Check]:
     """Registered checks, of one paper or of all, in the order they were defined. Call :func:`load` first."""
     return [c for c in _CHECKS.values() if paper is None or c.paper == paper]
+
+
+def get_check(paper: str, name: str) -> Check:
+    """The check ``name`` of ``paper``.
+
+    Raises:
+        CheckError: naming the registered ones.
+    """
+    try:
+        return _CHECKS[paper, name]
+    except KeyError:
+        known = ", ".join(c.name for c in checks(paper)) or "none"
+        raise CheckError(f"no check {name!r} of {paper}: registered: {known}") from None
 
 
 def unavailable() -> Mapping[str, str]:

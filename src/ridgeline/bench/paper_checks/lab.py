@@ -119,18 +119,19 @@ class Lab:
             Unsupported: where it does not take this problem on this device.
         """
         from ridgeline.analytical.operators import make_problem
-        from ridgeline.kernels.registry import Unsupported, get_implementation, get_operator
+        from ridgeline.kernels.registry import Unsupported, get_implementation
 
         found = problem if not isinstance(problem, Mapping) else make_problem(operator_name, problem)
         chosen = get_implementation(operator_name, implementation_name)
         reason = chosen.unsupported_reason(found, self.torch_device)
         if reason is not None:
             raise Unsupported(f"{implementation_name}: {reason}")
-        self.sources.add(chosen.path)
-        self.sources.add(Path(sys.modules[type(get_operator(operator_name)).__module__].__file__ or "").resolve())
+        self._use(operator_name, chosen)
         return ImplementationSide(found, chosen, dict(config or {}))
 
-    def function(self, functions: Callable[[], object] | Sequence[Callable[[], object]], label: str = "") -> FunctionSide:
+    def function(
+        self, functions: Callable[[], object] | Sequence[Callable[[], object]], label: str = ""
+    ) -> FunctionSide:
         """Any callable as a side of :meth:`ratio`; several are called by turns.
 
         For a cold cache give as many, each on buffers of its own, as pass through three times the outermost cache.
@@ -241,6 +242,12 @@ class Lab:
                     legs.append(made.leg(count) / count)
                     made.end()
         return min(timed, key=lambda entry: statistics.median(entry[3]))[0]
+
+    def _use(self, operator_name: str, implementation: Implementation) -> None:
+        from ridgeline.kernels.registry import get_operator
+
+        self.sources.add(implementation.path)
+        self.sources.add(Path(sys.modules[type(get_operator(operator_name)).__module__].__file__ or "").resolve())
 
     def _next_seed(self) -> int:
         self._draws += 1
