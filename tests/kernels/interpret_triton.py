@@ -16,17 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
-<<<<<<< HEAD
-from ridgeline.analytical.operators import Attention, Fma, QuantisedAttention, Stream, WeightOnlyGemm
-from ridgeline.kernels.registry import Context, get_implementation, get_operator, load
-=======
-from ridgeline.analytical.operators import Fma, Stream, WeightOnlyGemm
+from ridgeline.analytical.operators import Fma, QuantisedAttention, Stream, WeightOnlyGemm
 from ridgeline.analytical.problem import Problem
 from ridgeline.kernels.attention.operator import attention_case
 from ridgeline.kernels.paged_attention.operator import paged_case
 from ridgeline.kernels.registry import Context, Unsupported, get_implementation, get_operator, load
 from ridgeline.kernels.tree_attention.operator import tree_case
->>>>>>> flat
 
 Case = tuple[str, torch.Tensor, torch.Tensor, float]
 """Name, output, float64 reference, accepted relative error."""
@@ -318,13 +313,10 @@ def fma() -> Iterator[Case]:
 GROUPS = {
     "gemm": gemm,
     "attention": attention,
-<<<<<<< HEAD
     "quantised_attention": quantised_attention,
     "attention_quantiser": attention_quantiser,
-=======
     "paged_attention": paged_attention,
     "tree_attention": tree_attention,
->>>>>>> flat
     "weight_only_gemm": weight_only_gemm,
     "stream": stream,
     "fma": fma,

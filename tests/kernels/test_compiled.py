@@ -20,7 +20,6 @@ TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 INSTRUCTIONS = {
     "attention prefill": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "attention decode": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_f16"),
-<<<<<<< HEAD
     "attention_quantiser": ("", "", "", ""),
     # Two products: each instruction is one of these, and all of these are there.
     "quantised_attention prefill int8/float16": (
@@ -35,7 +34,6 @@ INSTRUCTIONS = {
         ("UTCIMMA", "UTCQMMA"),
         None,
     ),
-=======
     "attention split": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_"),
     "attention combine": ("", "", "", ""),
     "paged_attention": (
@@ -45,7 +43,6 @@ INSTRUCTIONS = {
         "v_mfma_f32_16x16x16_bf16",
     ),
     "tree_attention": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_"),
->>>>>>> flat
     "fma matrix bfloat16": ("HMMA.16816.F32.BF16", "HGMMA.64x128x16.F32.BF16", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "fma matrix float8": (None, "QGMMA.64x128x32.F32.E4M3.E4M3", "UTCQMMA", None),
     "fma matrix int8": ("IMMA.16832.S8.S8", "IGMMA.64x128x32.S8.S8", "UTCIMMA", "v_mfma_i32_32x32x16_i8"),
@@ -97,19 +94,13 @@ def test_every_target_has_every_operator(kernels: list[dict[str, Any]]) -> None:
         operators = {kernel["label"].split()[0] for kernel in kernels if kernel["target"] == target}
         assert operators == {
             "attention",
-<<<<<<< HEAD
             "attention_quantiser",
-            "quantised_attention",
-            "fma",
-            "gemm",
-            "stream",
-=======
             "fma",
             "gemm",
             "paged_attention",
+            "quantised_attention",
             "stream",
             "tree_attention",
->>>>>>> flat
             "weight_only_gemm",
         }
     for kernel in kernels:
@@ -213,13 +204,10 @@ def test_prepare_compiles_for_cuda_without_a_gpu() -> None:
     prepared = {(case["operator"], case["implementation"]) for case in json.loads(done.stdout)}
     assert prepared == {
         ("attention", "triton"),
-<<<<<<< HEAD
         ("attention_quantiser", "triton"),
         ("quantised_attention", "triton"),
-=======
         ("attention", "triton_split_kv"),
         ("attention", "triton_unified_max"),
->>>>>>> flat
         ("fma", "triton_matrix"),
         ("fma", "triton_vector"),
         ("gemm", "triton"),

@@ -140,8 +140,13 @@ def test_wrong_tensors_are_refused_by_name() -> None:
         bind(problem, 4096)(inputs, out)
     with pytest.raises(NativeCallError, match="no path 'mmx'"):
         bind(problem, 1, path="mmx")
+    a, b, counts = (torch.zeros(2, n, dtype=torch.int8) for n in (3, 4, 2))
+    with pytest.raises(NativeCallError, match=r"^a must be a contiguous CPU tensor int8\[2, 4\]"):
+        int8_products(a, b, counts)
+    with pytest.raises(NativeCallError, match=r"^out must be a contiguous CPU tensor int32\[2, 2\]"):
+        int8_products(b, b, counts)
     with pytest.raises(NativeCallError, match="depth of 1 to 65536"):
-        int8_products(torch.zeros(2, 3, dtype=torch.int8), torch.zeros(2, 4, dtype=torch.int8), torch.zeros(2, 2))
+        int8_products(a, torch.zeros(2, 70000, dtype=torch.int8), counts)
 
 
 @pytest.mark.parametrize(

@@ -53,17 +53,18 @@ struct Products {
     const int8_t* a;
     const int8_t* b;
     int32_t* out;
-    int32_t* scratch;
+    int32_t* packed;   // b, in panels
+    int32_t* scratch;  // rows of a, packed, of each thread
 };
 
 struct Path {
     int64_t (*attention_words)(const Sizes&, int threads);
-    void (*prepare_tile)(const Call&, int64_t task);
+    void (*prepare_tile)(const Call&, int64_t task, int thread);
     void (*attend)(const Call&, int64_t task, int thread);
     int64_t panel;
-    void (*prepare_products)(const Products&, int64_t task);
+    int64_t (*packed_words)(const Products&);
+    void (*pack_products)(const Products&, int64_t task, int thread);
     void (*multiply_rows)(const Products&, int64_t task, int thread);
-    int64_t (*product_words)(const Products&, int threads);
 };
 
 inline float float_of_bits(uint32_t bits) {
@@ -211,40 +212,41 @@ extern "C" int32_t quantised_attention(int32_t path, const int64_t* sizes, const
     call.out = static_cast<float*>(tensors[8]);
     call.scratch = static_cast<int32_t*>(tensors[9]);
     const Sizes& s = call.sizes;
-    struct Prepare {
-        const Call& call;
-        void (*one)(const Call&, int64_t task);
-    };
-    const Prepare prepare = {call, chosen->prepare_tile};
-    const Pass<Prepare> packing = {&prepare, [](const Prepare& p, int64_t task, int) { p.one(p.call, task); },
-                                   s.batch * s.kv_heads * tiles_of(s)};
+    const Pass<Call> packing = {&call, chosen->prepare_tile, s.batch * s.kv_heads * tiles_of(s)};
     if (const int32_t status = packing.run(threads); status != OK) return status;
     const int64_t query_tiles = (s.q_length + QUERY_TILE - 1) / QUERY_TILE;
     const Pass<Call> attending = {&call, chosen->attend, s.batch * s.q_heads * query_tiles};
     return attending.run(threads);
 }
 
-// Words of scratch memory of int8_products. sizes: m, n, depth.
-extern "C" int64_t int8_products_words(int32_t path, const int64_t* sizes, int32_t threads) {
-    const Products call = {sizes[0], sizes[1], sizes[2], nullptr, nullptr, nullptr, nullptr};
-    return path_of(path) && threads > 0 ? path_of(path)->product_words(call, threads) : 0;
+// Words of the packed form of b. sizes: m, n, depth. 0 for a path that is not.
+extern "C" int64_t int8_packed_words(int32_t path, const int64_t* sizes) {
+    const Products call = {sizes[0], sizes[1], sizes[2], nullptr, nullptr, nullptr, nullptr, nullptr};
+    return path_of(path) ? path_of(path)->packed_words(call) : 0;
 }
 
-// out[m][n] int32 = a[m][depth] b[n][depth]^T, exact.
-extern "C" int32_t int8_products(int32_t path, const int64_t* sizes, const int8_t* a, const int8_t* b, int32_t* out,
+// Words of scratch memory of int8_products: packed rows of a.
+extern "C" int64_t int8_products_words(const int64_t* sizes, int32_t threads) {
+    return threads > 0 ? threads * QUERY_TILE * sizes[2] : 0;  // a word holds one value at least
+}
+
+// Packs b [n][depth] for int8_products.
+extern "C" int32_t int8_pack(int32_t path, const int64_t* sizes, const int8_t* b, int32_t* packed, int32_t threads) {
+    const Products call = {1, sizes[1], sizes[2], nullptr, b, nullptr, packed, nullptr};
+    if (call.n < 1 || call.depth < 1 || call.depth > 65536) return BAD_ARGUMENT;
+    const Path* chosen = path_of(path);
+    if (!chosen) return UNKNOWN_PATH;
+    const Pass<Products> packing = {&call, chosen->pack_products, (call.n + chosen->panel - 1) / chosen->panel};
+    return packing.run(threads);
+}
+
+// out[m][n] int32 = a[m][depth] b[n][depth]^T, exact, of packed b.
+extern "C" int32_t int8_products(int32_t path, const int64_t* sizes, const int8_t* a, int32_t* packed, int32_t* out,
                                  int32_t* scratch, int32_t threads) {
-    const Products call = {sizes[0], sizes[1], sizes[2], a, b, out, scratch};
+    const Products call = {sizes[0], sizes[1], sizes[2], a, nullptr, out, packed, scratch};
     if (call.m < 1 || call.n < 1 || call.depth < 1 || call.depth > 65536) return BAD_ARGUMENT;
     const Path* chosen = path_of(path);
     if (!chosen) return UNKNOWN_PATH;
-    struct Prepare {
-        const Products& call;
-        void (*one)(const Products&, int64_t task);
-    };
-    const Prepare prepare = {call, chosen->prepare_products};
-    const Pass<Prepare> packing = {&prepare, [](const Prepare& p, int64_t task, int) { p.one(p.call, task); },
-                                   (call.n + chosen->panel - 1) / chosen->panel};
-    if (const int32_t status = packing.run(threads); status != OK) return status;
     const Pass<Products> multiplying = {&call, chosen->multiply_rows, (call.m + QUERY_TILE - 1) / QUERY_TILE};
     return multiplying.run(threads);
 }

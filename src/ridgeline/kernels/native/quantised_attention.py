@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 
@@ -33,8 +34,12 @@ def _library() -> ctypes.CDLL:
     library.quantised_attention_words.restype = ctypes.c_int64
     library.quantised_attention.argtypes = [number, words, words, ctypes.POINTER(memory), number]
     library.quantised_attention.restype = check_status
-    library.int8_products_words.argtypes = [number, words, number]
+    library.int8_packed_words.argtypes = [number, words]
+    library.int8_packed_words.restype = ctypes.c_int64
+    library.int8_products_words.argtypes = [words, number]
     library.int8_products_words.restype = ctypes.c_int64
+    library.int8_pack.argtypes = [number, words, memory, memory, number]
+    library.int8_pack.restype = check_status
     library.int8_products.argtypes = [number, words, memory, memory, memory, memory, number]
     library.int8_products.restype = check_status
     return library
@@ -116,41 +121,64 @@ def bind(
     return run
 
 
-def int8_products(
-    a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, threads: int = 1, *, path: str | None = None
-) -> None:
-    """``out = a b^T``, exactly: ``a`` int8[m, depth], ``b`` int8[n, depth], ``out`` int32[m, n].
+class Packed(NamedTuple):
+    """Rows of int8 in the form that a path multiplies."""
 
-    Raises NativeCallError for tensors of another dtype, shape or layout, a depth above 65536, a path that is not there
-    or more threads than CPUs.
+    words: torch.Tensor
+    n: int
+    depth: int
+    number: int
+    """Of the path in the library."""
+
+
+def bind_pack(b: torch.Tensor, threads: int = 1, *, path: str | None = None) -> tuple[Callable[[], None], Packed]:
+    """A function that packs ``b`` int8[n, depth], and what it writes to.
+
+    Raises NativeCallError, here or when called, for a tensor of another dtype or layout, a depth above 65536, a path that
+    is not there or more threads than CPUs.
     """
-    bind_products(a, b, out, threads, path=path)()
-
-
-def bind_products(
-    a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, threads: int = 1, *, path: str | None = None
-) -> Callable[[], None]:
-    """A function of no arguments that computes :func:`int8_products`. It keeps the tensors and its scratch memory."""
     number = _number(path)
-    if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1] or not 1 <= a.shape[1] <= LARGEST_DEPTH:
-        raise NativeCallError(
-            f"a and b must be int8[m, depth] and int8[n, depth] with a depth of 1 to {LARGEST_DEPTH}, "
-            f"not {list(a.shape)} and {list(b.shape)}"
-        )
-    m, n, depth = a.shape[0], b.shape[0], a.shape[1]
-    sizes = _int64(m, n, depth)
-    scratch = torch.empty(_library().int8_products_words(number, sizes, threads), dtype=torch.int32)
+    if b.dim() != 2 or not 1 <= b.shape[1] <= LARGEST_DEPTH:
+        raise NativeCallError(f"b must be int8[n, depth] with a depth of 1 to {LARGEST_DEPTH}, not {list(b.shape)}")
+    n, depth = b.shape
+    sizes = _int64(1, n, depth)
+    words = torch.empty(_library().int8_packed_words(number, sizes), dtype=torch.int32)
+    function = _library().int8_pack
+
+    def run() -> None:
+        function(number, sizes, address(b, "b", torch.int8, (n, depth)), words.data_ptr(), threads)
+
+    return run, Packed(words, n, depth, number)
+
+
+def bind_products(a: torch.Tensor, b: Packed, out: torch.Tensor, threads: int = 1) -> Callable[[], None]:
+    """A function that computes ``out = a b^T``, exactly: ``a`` int8[m, depth], ``out`` int32[m, n].
+
+    Raises NativeCallError when called, for tensors of another dtype, shape or layout, or more threads than CPUs.
+    """
+    m = len(a)
+    sizes = _int64(m, b.n, b.depth)
+    scratch = torch.empty(_library().int8_products_words(sizes, threads), dtype=torch.int32)
     function = _library().int8_products
 
     def run() -> None:
         function(
-            number,
+            b.number,
             sizes,
-            address(a, "a", torch.int8, (m, depth)),
-            address(b, "b", torch.int8, (n, depth)),
-            address(out, "out", torch.int32, (m, n)),
+            address(a, "a", torch.int8, (m, b.depth)),
+            b.words.data_ptr(),
+            address(out, "out", torch.int32, (m, b.n)),
             scratch.data_ptr(),
             threads,
         )
 
     return run
+
+
+def int8_products(
+    a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, threads: int = 1, *, path: str | None = None
+) -> None:
+    """``out = a b^T``, exactly: ``a`` int8[m, depth], ``b`` int8[n, depth], ``out`` int32[m, n]. Packs ``b`` first."""
+    pack, packed = bind_pack(b, threads, path=path)
+    pack()
+    bind_products(a, packed, out, threads)()

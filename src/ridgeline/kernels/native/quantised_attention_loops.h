@@ -30,7 +30,7 @@ RL_INLINE Layout layout_of(const Sizes& sizes) {
 
 // ---- first pass: one tile of keys and values of one KV head ----
 
-static void prepare_tile(const Call& call, int64_t task) {
+static void prepare_tile(const Call& call, int64_t task, int) {
     const Sizes& sizes = call.sizes;
     const Layout layout = layout_of(sizes);
     const int64_t d = sizes.head_dim, s = sizes.kv_length;
@@ -246,17 +246,19 @@ static void attend(const Call& call, int64_t task, int thread) {
 
 // ---- integer products alone: C[m][n] of the rows [first, first + ROW_TILE) of A and all of B ----
 
-static void prepare_products(const Products& call, int64_t task) {
+static int64_t packed_words(const Products& call) { return (call.n + WIDTH - 1) / WIDTH * WIDTH * steps_of(call.depth); }
+
+static void pack_products(const Products& call, int64_t task, int) {
     const int64_t first = task * WIDTH;
     pack_panel(call.b + first * call.depth, call.depth, least(WIDTH, call.n - first), call.depth,
-               call.scratch + first * steps_of(call.depth));
+               call.packed + first * steps_of(call.depth));
 }
 
 template <int COUNT>
 static void product_panel(const Products& call, int64_t row, const int32_t* a, const int32_t* starts, int64_t column) {
     Ints sums[COUNT][PANEL_VECTORS];
     const int64_t steps = steps_of(call.depth), left = call.n - column;
-    multiply<COUNT>(a, starts, call.scratch + column * steps, steps, sums);
+    multiply<COUNT>(a, starts, call.packed + column * steps, steps, sums);
     int32_t* out = call.out + row * call.n + column;
     if (left >= WIDTH) {
 #pragma GCC unroll 16
@@ -278,8 +280,8 @@ static void product_panel(const Products& call, int64_t row, const int32_t* a, c
 }
 
 static void multiply_rows(const Products& call, int64_t task, int thread) {
-    const int64_t steps = steps_of(call.depth), panels = (call.n + WIDTH - 1) / WIDTH;
-    int32_t* packed = call.scratch + panels * WIDTH * steps + thread * QUERY_TILE * steps;
+    const int64_t steps = steps_of(call.depth);
+    int32_t* packed = call.scratch + thread * QUERY_TILE * steps;
     int32_t starts[QUERY_TILE];
     const int64_t first = task * QUERY_TILE, rows = least(QUERY_TILE, call.m - first);
     for (int64_t r = 0; r < rows; ++r) {
@@ -294,16 +296,11 @@ static void multiply_rows(const Products& call, int64_t task, int thread) {
     }
 }
 
-RL_INLINE int64_t product_words(const Products& call, int threads) {
-    return ((call.n + WIDTH - 1) / WIDTH * WIDTH + int64_t{1} * threads * QUERY_TILE) * steps_of(call.depth);
-}
-
 static int64_t attention_words(const Sizes& sizes, int threads) {
     const Layout layout = layout_of(sizes);
     return layout.own + threads * layout.own_words;
 }
 
-constexpr Path PATH = {attention_words, prepare_tile, attend, WIDTH, prepare_products, multiply_rows,
-                       [](const Products& call, int threads) { return product_words(call, threads); }};
+constexpr Path PATH = {attention_words, prepare_tile, attend, WIDTH, packed_words, pack_products, multiply_rows};
 
 }  // namespace ridgeline::RL_PATH::RL_DOT
