@@ -34,6 +34,10 @@ INSTRUCTIONS = {
         ("UTCIMMA", "UTCQMMA"),
         None,
     ),
+    "quantised_attention decode": (
+        *(("IMMA.16832.S8.S8", "HMMA.16816.F32"),) * 3,
+        ("v_mfma_i32_16x16x32_i8", "v_mfma_f32_16x16x16_f16"),
+    ),
     "attention split": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_"),
     "attention combine": ("", "", "", ""),
     "paged_attention": (
