@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from brute_force import Tally, assert_same, counted_flop, counts, grid, shaped
@@ -9,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ridgeline.analytical.operators import (
+    AttentionQuantiser,
+    QuantisedAttention,
     accumulated_score_selector_work,
     attention_pairs,
     attention_work,
@@ -28,6 +32,7 @@ from ridgeline.analytical.operators import (
     top_k_work,
     tree_attention_work,
 )
+from ridgeline.analytical.operators.quantised_attention import KEY_GROUPING, QUERY_BLOCK, QUERY_GROUPING, Grouping
 from ridgeline.analytical.work import SPECIAL, RateKey, fma_key
 
 sizes = st.integers(1, 40)
@@ -70,17 +75,17 @@ def test_equal_lengths_in_pages_are_attention(batch: int, heads: int, length: in
 
 
 @pytest.mark.parametrize("values", ["float8_e4m3fn", "float16", "int8"])
-@pytest.mark.parametrize("causal", [False, True])
-def test_quantised_attention_by_brute_force(values: str, causal: bool) -> None:
-    batch, q_heads, kv_heads, length, head_dim, q_group, k_group = 2, 2, 1, 4, 3, 2, 4
+@pytest.mark.parametrize(("causal", "granularity"), [(False, "thread"), (True, "warp"), (True, "token")])
+def test_quantised_attention_by_brute_force(values: str, causal: bool, granularity: str) -> None:
+    batch, q_heads, kv_heads, length, head_dim = 2, 2, 1, 64, 2
     tally = Tally()
     value_key = RateKey("matrix", values, values, "int32" if values == "int8" else "float32")
     for b, h, t, s in grid(batch, q_heads, length, length):
         if causal and s > t:
             continue
         tally.special()
-        tally.read("scales", "float32", "q", b, h, t // q_group)
-        tally.read("scales", "float32", "k", b, s // k_group)
+        tally.read("scales", "float32", "q", b, h, QUERY_GROUPING[granularity].group(t))
+        tally.read("scales", "float32", "k", b, KEY_GROUPING[granularity].group(s))
         for i in range(head_dim):
             tally.matrix("int8")
             tally.read("activations", "int8", b, h, t, i)
@@ -91,9 +96,66 @@ def test_quantised_attention_by_brute_force(values: str, causal: bool) -> None:
                 tally.read("scales", "float32", "v", b, i)
             tally.write("activations", "bfloat16", b, h, t, i)
     work = quantised_attention_work(
-        batch, q_heads, kv_heads, length, length, head_dim, causal, values=values, q_group=q_group, k_group=k_group
+        batch, q_heads, kv_heads, length, length, head_dim, causal, values=values, granularity=granularity
     )
     assert_same(work, tally)
+
+
+@pytest.mark.parametrize(
+    ("q_length", "kv_length", "causal"), [(130, 70, True), (130, 70, False), (3, 200, True), (257, 300, True)]
+)
+def test_smoothing_adds_a_correction_a_pair_and_a_mean_a_channel(q_length: int, kv_length: int, causal: bool) -> None:
+    shape = {"batch": 1, "q_heads": 2, "kv_heads": 1, "q_length": q_length, "kv_length": kv_length, "head_dim": 4}
+    tally = Tally()
+    for h, t, s in grid(2, q_length, kv_length):
+        if causal and s > t + kv_length - q_length:
+            continue
+        tally.vector("float32")
+        tally.read("activations", "float32", h, t // QUERY_BLOCK, s)
+    tally.vector("float32", 2 * q_length * 4)
+    for i in range(4):
+        tally.read("scales", "float32", i)
+    smooth = QuantisedAttention(**shape, causal=causal, smooth_q=True, smooth_v=True)
+    plain = QuantisedAttention(**shape, causal=causal)
+    more, less = counts(smooth.work()), counts(plain.work())
+    expected = {name: value for name, value in counts(tally.work()).items() if value}
+    assert {n: v - less.get(n, 0) for n, v in more.items() if v != less.get(n, 0)} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("groupings", "granularity", "length"),
+    [(g, name, n) for g in (QUERY_GROUPING, KEY_GROUPING) for name in g for n in (1, 63, 64, 200)],
+)
+def test_a_group_is_one_of_those_that_are_counted(
+    groupings: Mapping[str, Grouping], granularity: str, length: int
+) -> None:
+    grouping = groupings[granularity]
+    groups = grouping.group(np.arange(length))
+    assert groups.min() >= 0
+    assert groups.max() < grouping.groups(length)
+    if length % 64 == 0:
+        assert set(groups) == set(range(int(grouping.groups(length))))
+
+
+def test_groups_of_a_thread_are_those_of_the_matrix_instruction() -> None:
+    # mma.m16n8k32: a thread holds rows r and r + 8 of A, so 8 classes of rows, and two neighbouring columns of 8.
+    queries, keys = QUERY_GROUPING["thread"].group(np.arange(64)), KEY_GROUPING["thread"].group(np.arange(128))
+    assert list(np.flatnonzero(queries == 3)) == [3, 11, 19, 27]
+    assert list(np.flatnonzero(queries == 8)) == [32, 40, 48, 56]
+    assert list(np.flatnonzero(keys == 1)) == [8 * i + j for i in range(8) for j in (2, 3)]
+    assert list(np.flatnonzero(keys == 4)) == [64 + 8 * i + j for i in range(8) for j in (0, 1)]
+
+
+@settings(max_examples=20)
+@given(role=st.sampled_from(["query", "key", "value"]), length=sizes, head_dim=sizes, smooth=st.booleans())
+def test_quantising_reads_and_writes_every_value_once(role: str, length: int, head_dim: int, smooth: bool) -> None:
+    problem = AttentionQuantiser(
+        batch=2, heads=3, length=length, head_dim=head_dim, role=role, to="int8", smooth=smooth,
+        granularity="channel" if role == "value" else "thread",
+    )  # fmt: skip
+    work, values = problem.work(), 6 * length * head_dim
+    assert work.read_bytes["activations"] == 4 * values
+    assert work.written_bytes == pytest.approx({"activations": values, "scales": 4 * 6 * problem.groups})
 
 
 @settings(max_examples=30)

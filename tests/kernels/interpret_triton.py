@@ -6,15 +6,17 @@ the interpreter of Triton 3.8, so bfloat16 kernels are checked with float16 and 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
-from ridgeline.analytical.operators import Fma, Stream, WeightOnlyGemm
+from ridgeline.analytical.operators import Fma, QuantisedAttention, Stream, WeightOnlyGemm
 from ridgeline.analytical.problem import Problem
 from ridgeline.kernels.attention.operator import attention_case
 from ridgeline.kernels.block_sparse_attention.operator import block_sparse_case
@@ -217,6 +219,73 @@ def block_sparse_attention() -> Iterator[Case]:
         yield against_reference("triton", problem, config)
 
 
+def round_to_fp8() -> None:
+    """Let the interpreter round float32 to FP8 as hardware does: where a mantissa rounds up to a power of two, the one of
+    Triton 3.8 loses the carry, and 126 becomes 64."""
+    from triton import language as tl
+    from triton.runtime import interpreter
+
+    convert = interpreter._convert_float
+
+    def rounded(value: np.ndarray, source: Any, target: Any, mode: Any) -> np.ndarray:
+        if (source, target) != (tl.float32, tl.float8e4nv):
+            return convert(value, source, target, mode)
+        narrow = torch.from_numpy(np.array(value, dtype=np.float32)).to(torch.float8_e4m3fn)
+        return narrow.view(torch.uint8).numpy()
+
+    interpreter._convert_float = rounded
+
+
+def quantised_attention() -> Iterator[Case]:
+    round_to_fp8()
+    operator = get_operator("quantised_attention")
+    small = {"block_m": 32, "block_n": 32}
+    # batch, q_heads, kv_heads, q_length, kv_length, head_dim, causal, values, granularity, smoothed, config
+    problems = (
+        (1, 1, 1, 1, 1, 16, False, "float16", "thread", "k", {}),
+        (2, 3, 1, 1, 131, 64, True, "float16", "block", "kq", {}),
+        (2, 4, 2, 33, 65, 40, True, "float16", "thread", "kqv", small),
+        (1, 6, 2, 37, 13, 24, True, "float16", "warp", "v", small),  # 24 queries see nothing
+        (1, 2, 1, 150, 90, 64, False, "float16", "thread", "kq", {}),  # two blocks of smoothed queries
+        (1, 2, 2, 140, 150, 32, True, "float16", "token", "", {"block_m": 64, "block_n": 64}),
+        (1, 5, 1, 7, 45, 80, False, "float8_e4m3fn", "thread", "k", {}),
+        (1, 3, 1, 70, 200, 64, True, "float8_e4m3fn", "thread", "kqv", {}),
+        (1, 6, 2, 37, 13, 24, True, "float8_e4m3fn", "block", "kqv", {}),
+    )
+    for batch, q_heads, kv_heads, t, s, d, causal, values, granularity, smoothed, config in problems:
+        problem = QuantisedAttention(
+            batch=batch, q_heads=q_heads, kv_heads=kv_heads, q_length=t, kv_length=s, head_dim=d, causal=causal,
+            values=values, granularity=granularity, smooth_q="q" in smoothed, smooth_k="k" in smoothed,
+            smooth_v="v" in smoothed,
+        )  # fmt: skip
+        inputs = operator.make_inputs(problem, torch.Generator().manual_seed(9))
+        out = compute("quantised_attention", problem, {}, inputs, operator.make_output(problem), config)
+        tolerance = operator.tolerance(problem).relative
+        yield f"{problem.label} {config}", out, operator.reference(problem, {}, inputs, None), tolerance
+        # Step by step in torch, over tiles of 64 keys too where V is FP8: P is rounded to the same numbers.
+        if values == "float16" or not config:
+            emulated = compute("quantised_attention", problem, {}, inputs, out.clone(), name="torch_eager")
+            yield f"{problem.label} {config} emulated", out, emulated.double(), 1e-3
+
+
+def attention_quantiser() -> Iterator[Case]:
+    operator = get_operator("attention_quantiser")
+    for index, problem in enumerate(operator.test_problems):
+        if problem.role == "value":
+            continue
+        # bfloat16 arithmetic is wrong in the interpreter; a load followed by a conversion is right.
+        for granularity in ("thread", "warp", "block", "token")[index % 2 :: 1 + (index > 2)]:
+            variant = dataclasses.replace(problem, granularity=granularity)
+            inputs = operator.make_inputs(variant, torch.Generator().manual_seed(10))
+            out = compute("attention_quantiser", variant, {}, inputs, operator.make_output(variant))
+            yield (
+                variant.label,
+                out,
+                operator.reference(variant, {}, inputs, None),
+                operator.tolerance(variant).relative,
+            )
+
+
 def weight_only_gemm() -> Iterator[Case]:
     # m, n, k, group
     shapes = ((1, 1, 1, 1), (3, 5, 7, 7), (1, 65, 66, 11), (17, 33, 128, 32), (2, 40, 256, 128), (5, 20, 130, 130))
@@ -313,6 +382,8 @@ GROUPS = {
     "gemm": gemm,
     "attention": attention,
     "block_sparse_attention": block_sparse_attention,
+    "quantised_attention": quantised_attention,
+    "attention_quantiser": attention_quantiser,
     "paged_attention": paged_attention,
     "tree_attention": tree_attention,
     "token_gather_attention": token_gather_attention,

@@ -32,6 +32,24 @@ TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 INSTRUCTIONS = {
     "attention prefill": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "attention decode": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_f16"),
+    "attention_quantiser": ("", "", "", ""),
+    # Two products: each instruction is one of these, and all of these are there.
+    "quantised_attention prefill int8/float16": (
+        ("IMMA.16832.S8.S8", "HMMA.16816.F32"),
+        ("IGMMA.64x64x32.S8.S8", "HGMMA.64x128x16.F32"),
+        ("UTCIMMA", "UTCHMMA"),
+        ("v_mfma_i32_32x32x16_i8", "v_mfma_f32_32x32x8_f16"),
+    ),
+    "quantised_attention prefill int8/float8_e4m3fn": (
+        None,
+        ("IGMMA.64x64x32.S8.S8", "QGMMA.64x128x32.F32.E4M3.E4M3"),
+        ("UTCIMMA", "UTCQMMA"),
+        None,
+    ),
+    "quantised_attention decode": (
+        *(("IMMA.16832.S8.S8", "HMMA.16816.F32"),) * 3,
+        ("v_mfma_i32_16x16x32_i8", "v_mfma_f32_16x16x16_f16"),
+    ),
     "attention split": ("HMMA.16816.F32", "HMMA.16816.F32", "HMMA.16816.F32", "v_mfma_f32_16x16x16_"),
     "attention combine": ("", "", "", ""),
     "paged_attention": (
@@ -280,6 +298,8 @@ def test_prepare_compiles_for_cuda_without_a_gpu() -> None:
     assert prepared >= {
         ("attention", "triton"),
         ("attention", "triton_bulk"),
+        ("attention_quantiser", "triton"),
+        ("quantised_attention", "triton"),
         ("attention", "triton_split_kv"),
         ("attention", "triton_unified_max"),
         ("centroid_selector", "triton"),

@@ -175,7 +175,7 @@ def test_values_come_from_the_generator_alone(name: str) -> None:
     for key, tensor in first.items():
         assert torch.equal(tensor, again[key])
         assert tensor.is_contiguous()
-        assert tensor.count_nonzero() > 0
+        assert tensor.double().count_nonzero() > 0  # torch counts no FP8
 
 
 @pytest.mark.parametrize("name", sorted(registry.operators()))

@@ -18,6 +18,8 @@ GROUPS = {
     "paged_attention": 8,
     "tree_attention": 6,
     "block_sparse_attention": 10,
+    "quantised_attention": 15,
+    "attention_quantiser": 15,
     "token_gather_attention": 7,
     "token_selector": 18,
     "weight_only_gemm": 15,

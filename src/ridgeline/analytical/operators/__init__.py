@@ -3,8 +3,9 @@
 What is where (formulas in docs/operators.md):
 
 - products: ``gemm``, ``weight_only_gemm``, ``lut_gemm``, ``integer_gemm``, ``sparse_gemm``, ``gather_mlp``, ``mlp``
-- attention: ``attention``, ``paged_attention``, ``mla``, ``quantised_attention``, ``sparse_attention``,
-  ``block_sparse_attention``, ``token_gather``, ``attention_selector``, ``line_selector``, ``tree_attention``
+- attention: ``attention``, ``paged_attention``, ``mla``, ``quantised_attention``, ``attention_quantiser``,
+  ``sparse_attention``, ``block_sparse_attention``, ``token_gather``, ``attention_selector``, ``line_selector``,
+  ``tree_attention``
 - around them: ``norm``, ``activation``, ``rope``, ``softmax``, ``elementwise``, ``embedding``, ``top_k``, ``moe``
 - sequences and images: ``scan``, ``recurrent_cell``, ``long_conv``, ``convolution``
 - linear algebra: ``positive_definite``
@@ -105,7 +106,11 @@ from ridgeline.analytical.operators.positive_definite import (
     kernel_matrix_work,
     triangular_solve_work,
 )
-from ridgeline.analytical.operators.quantised_attention import QuantisedAttention, quantised_attention_work
+from ridgeline.analytical.operators.quantised_attention import (
+    AttentionQuantiser,
+    QuantisedAttention,
+    quantised_attention_work,
+)
 from ridgeline.analytical.operators.recurrent_cell import CELLS, Cell, RecurrentCell, recurrent_cell_work
 from ridgeline.analytical.operators.rope import rope_work
 from ridgeline.analytical.operators.scan import (
@@ -145,6 +150,7 @@ __all__ = [
     "AllReduce",
     "AllToAll",
     "Attention",
+    "AttentionQuantiser",
     "BlockSparseAttention",
     "Cell",
     "CentroidSelector",

@@ -1,0 +1,1 @@
+"""The pass that quantises Q, K or V for ``quantised_attention``: operator and implementations."""
