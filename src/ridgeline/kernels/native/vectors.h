@@ -212,7 +212,7 @@ RL_INLINE Floats exp2(Floats x) {
     return keep(~(x < -126.0f), exp2_within(inside));
 }
 
-// 1 / x for 2^-125 <= |x| <= 2^125, within 2 units in the last place.
+// 1 / x for 2^-125 <= |x| <= 2^125, within 3 units in the last place.
 RL_INLINE Floats reciprocal(Floats x) {
 #if defined(RL_AVX512)
     const Floats guess = (Floats)_mm512_rcp14_ps((__m512)x);
