@@ -6,6 +6,7 @@ out. By case: how its integers and scales differ from ours, and the relative err
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 
@@ -16,13 +17,13 @@ from sageattention.quant_per_block import per_block_int8
 from ridgeline.analytical.operators import QuantisedAttention
 from ridgeline.kernels.quantised_attention.operator import exact_attention, make_floats
 from ridgeline.kernels.quantised_attention.quantise import Floats, quantise, smooth_tokens
-from ridgeline.kernels.registry import Context, get_implementation, load
+from ridgeline.kernels.registry import Context, get_implementation
 
 CASES = (
     # q_heads, kv_heads, T, S, d, causal. Without a mask, S is a multiple of 64: version 1.0.6 takes the keys that a last
     # tile lacks for zeros and lets them count (with a causal mask it compares them away).
-    (2, 1, 130, 128, 64, False),
-    (2, 2, 150, 150, 64, True),
+    (2, 1, 70, 128, 64, False),
+    (1, 1, 150, 150, 64, True),
     (1, 1, 40, 64, 128, False),
 )
 
@@ -60,5 +61,6 @@ def case(q_heads: int, kv_heads: int, t: int, s: int, d: int, causal: bool) -> d
 
 
 if __name__ == "__main__":
-    load()
+    for name in ("torch_eager", "triton_quantised", "native"):  # loading every kernel takes longer than all of this
+        importlib.import_module(f"ridgeline.kernels.quantised_attention.{name}")
     print(json.dumps([case(*shape) for shape in CASES]))
