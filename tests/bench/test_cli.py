@@ -93,7 +93,7 @@ def bad_arguments(folder: Path) -> dict[str, tuple[list[str], str]]:
         (folder / name / "kernel.py").write_text(text)
     good = str(folder / "good.toml")
     return {
-        "unknown suite": (["run", "quack"], "unknown suite 'quack': one of collectives, quick"),
+        "unknown suite": (["run", "quack"], "unknown suite 'quack': one of attention, collectives, "),
         "no such file": (["run", "no/such.toml"], "no/such.toml: cannot be read: No such file or directory"),
         "unknown operator": (["run", good, "--only", "gem"], "--only: unknown operator 'gem': one of all_reduce, "),
         "operator of no case": (["run", good, "--only", "attention"], "suite tiny has no case of attention"),

@@ -172,6 +172,7 @@ def test_a_worker_tells_out_of_memory(events: io.StringIO) -> None:
             "beside": [],
             "with": [],
             "memory_limit_bytes": 2e9,
+            "config": {},
         }
     )
     runner._sessions["cpu"].close()

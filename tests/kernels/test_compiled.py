@@ -211,7 +211,9 @@ def test_a_loop_of_matrix_instructions_alone_may_reach_the_roof(kernels: list[Co
 def test_every_matrix_kernel_has_both_bounds(kernels: list[CompiledKernel]) -> None:
     for kernel in kernels:
         bound, reason = code_of(kernel).bound
-        assert bound is not None, (kernel.target, kernel.label, reason)
+        if bound is None:  # what adds up parts does it in one go
+            assert (reason, kernel.matrix_instructions) == ("there is no loop", ())
+            continue
         if kernel.matrix_instructions:
             assert bound.overlapped_share is not None
             assert bound.serial_share is not None
