@@ -104,8 +104,14 @@ def _locate(module: str, folder: Path) -> Path | None:
     """The file of a module of this package or beside the kernel, or ``None`` for any other."""
     names = module.split(".")
     if names[0] == PACKAGE:
-        # By path: the import system would execute the parents, and a kernel's parents import torch.
-        place = _package().joinpath(*names[1:])
-        return next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
+        return _in_package(_package(), tuple(names[1:]))
     beside = folder / f"{names[0]}.py"
     return beside.resolve() if beside.exists() else None
+
+
+@cache
+def _in_package(package: Path, names: tuple[str, ...]) -> Path | None:
+    # By path: the import system would execute the parents, and a kernel's parents import torch. Kept, because a plan of a
+    # hundred cases asks for the same few hundred modules a hundred times.
+    place = package.joinpath(*names)
+    return next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
