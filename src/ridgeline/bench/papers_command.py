@@ -130,11 +130,8 @@ def write_pages(states: Sequence[PaperState], folder: Path) -> None:
 def overview_table(states: Sequence[PaperState]) -> Table:
     """A line per paper."""
     table = Table(title="Papers", title_justify="left")
-    for name, justify in (
-        ("#", "right"), ("id", "left"), ("", "left"), ("state", "left"), ("checks", "right"), ("claims", "right"),
-        ("missing", "left"),
-    ):  # fmt: skip
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for name in ("#", "id", "", "state", "checks", "claims", "missing"):
+        table.add_column(name, justify="right" if name in ("#", "checks", "claims") else "left", overflow="fold")
     for state in states:
         shown = sum(c.shown for c in state.checks)
         missing = "; ".join(dict.fromkeys(c.why for c in state.checks if not c.shown))

@@ -64,7 +64,7 @@ def test_key_holds_flags_cpu_and_compiler(part: str, folder: Path, monkeypatch: 
 
 def test_own_sources_include_the_shared_headers() -> None:
     names = {path.name for path in build.sources("stream")}
-    assert names == {"stream.cpp", "isa.h", "pool.h", "stream_loops.h"}
+    assert names == {"stream.cpp", "isa.h", "paths.h", "pool.h", "stream_loops.h"}
     assert not any("-march" in flag for flag in build.flags())
 
 

@@ -52,7 +52,7 @@ def multiply(way: str, path: str, a: torch.Tensor, b: torch.Tensor, threads: int
 
 
 def need(path: str, threads: int = 1) -> None:
-    if path not in gemm._paths():
+    if path not in gemm.gemm_paths():
         pytest.skip(f"this CPU has no {path}")
     if threads > CPUS:
         pytest.skip(f"needs {threads} CPUs")

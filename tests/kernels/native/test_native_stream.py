@@ -23,7 +23,7 @@ GUARD = np.float32(-77.0)
 
 
 def need(path: str, threads: int = 1) -> None:
-    if path not in stream._paths():
+    if path not in stream.stream_paths():
         pytest.skip(f"this CPU has no {path}")
     if threads > CPUS:
         pytest.skip(f"needs {threads} CPUs")

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ridgeline.analytical.operators import BlockSparseAttention, LineSelector
 
 PAPER = "qwen25-1m"
-TOLERANCE = 1e-5
-"""Relative error in float32 that the row states."""
 LEAST_FOUND = 0.95
 LEAST_RATIO = 5.0
 """The row asks for 4, the project for 5."""
@@ -71,27 +69,14 @@ def choose(problem: LineSelector, q: torch.Tensor, k: torch.Tensor) -> tuple[Any
         interpreter on small shapes""",
 )
 def equals_masked_dense(lab: Lab) -> Finding:
-    from ridgeline.bench.paper_checks.sparse_prefill import error_against_masked
-    from ridgeline.kernels.interpreted import interpreted_errors
-    from ridgeline.kernels.registry import get_implementation
+    from ridgeline.bench.paper_checks.sparse_prefill import equal_to_masked
 
     shapes = (lines(2048), lines(8192), lines(2048, kv_heads=2, head_dim=64))
-    whole = max(error_against_masked(lab, problem, "native") for problem in shapes)
-    rows = max(lab.worst_error("block_sparse_attention", problem, "native") for problem in shapes)
     small = [
         lines(150, q_heads=3, kv_heads=1, head_dim=40, diagonals=3),
         lines(333, q_heads=2, kv_heads=2, head_dim=64),
     ]
-    lab.sources.add(get_implementation("block_sparse_attention", "triton").path)
-    triton = max(interpreted_errors("block_sparse_attention", small, "triton"))
-    worst = max(whole, rows, triton)
-    return Finding(
-        passed=worst <= TOLERANCE,
-        value=worst if math.isfinite(worst) else None,
-        threshold=TOLERANCE if math.isfinite(worst) else None,
-        text=f"native: whole output against torch under the mask {whole:.1e}, sampled rows against float64 {rows:.1e}; "
-        f"triton in the interpreter {triton:.1e}",
-    )
+    return equal_to_masked(lab, shapes, small)
 
 
 @check(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from ridgeline.bench.paper_checks.frame import Finding, Lab, check
@@ -11,8 +10,6 @@ if TYPE_CHECKING:
     from ridgeline.analytical.operators import BlockSparseAttention
 
 PAPER = "s2-attention"
-TOLERANCE = 1e-5
-"""Relative error in float32 that the row states."""
 LEAST_RATIO = 2.5
 
 
@@ -35,27 +32,14 @@ def pattern(length: int, **changes: Any) -> BlockSparseAttention:
         Triton's in its interpreter on small shapes""",
 )
 def equals_masked_dense(lab: Lab) -> Finding:
-    from ridgeline.bench.paper_checks.sparse_prefill import error_against_masked
-    from ridgeline.kernels.interpreted import interpreted_errors
-    from ridgeline.kernels.registry import get_implementation
+    from ridgeline.bench.paper_checks.sparse_prefill import equal_to_masked
 
     shapes = (pattern(2048), pattern(8192), pattern(2048, kv_heads=2, head_dim=64, dense_heads=1))
-    whole = max(error_against_masked(lab, problem, "native") for problem in shapes)
-    rows = max(lab.worst_error("block_sparse_attention", problem, "native") for problem in shapes)
     small = [
         pattern(200, q_heads=3, kv_heads=1, head_dim=40, local=1, stride=2),
         pattern(333, q_heads=2, kv_heads=2, local=2),
     ]
-    lab.sources.add(get_implementation("block_sparse_attention", "triton").path)
-    triton = max(interpreted_errors("block_sparse_attention", small, "triton"))
-    worst = max(whole, rows, triton)
-    return Finding(
-        passed=worst <= TOLERANCE,
-        value=worst if math.isfinite(worst) else None,
-        threshold=TOLERANCE if math.isfinite(worst) else None,
-        text=f"native: whole output against torch under the mask {whole:.1e}, sampled rows against float64 {rows:.1e}; "
-        f"triton in the interpreter {triton:.1e}",
-    )
+    return equal_to_masked(lab, shapes, small)
 
 
 @check(

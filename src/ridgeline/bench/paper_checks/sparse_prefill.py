@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ridgeline.bench.paper_checks.frame import Finding
 from ridgeline.bench.paper_checks.lab import Lab, Ratio, Side
 
 if TYPE_CHECKING:
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
 DENSE = ("torch_sdpa", "native", "native_unified_max")
 """Dense implementations that can be the strongest at 8192 tokens. Eager and compiled torch write the whole score matrix."""
+TOLERANCE = 1e-5
+"""Accepted relative error in float32: the rows of the papers ask for it."""
 RANKED_AT = 2048
 """Tokens at which the dense implementations are ranked: a sixteenth of the time that 8192 take."""
 RATIO_BUDGET_S = 20.0
@@ -64,3 +69,22 @@ def error_against_masked(lab: Lab, problem: BlockSparseAttention, name: str) -> 
             problem, {}, Context(lab.torch_device, lab.threads)
         )(inputs, outs[-1])
     return float((outs[0] - outs[1]).norm() / outs[1].norm())
+
+
+def equal_to_masked(lab: Lab, shapes: Sequence[BlockSparseAttention], small: Sequence[BlockSparseAttention]) -> Finding:
+    """Whether the native kernel on ``shapes`` and Triton's in its interpreter on ``small`` equal masked dense attention."""
+    from ridgeline.kernels.interpreted import interpreted_errors
+    from ridgeline.kernels.registry import get_implementation
+
+    whole = max(error_against_masked(lab, problem, "native") for problem in shapes)
+    rows = max(lab.worst_error("block_sparse_attention", problem, "native") for problem in shapes)
+    lab.sources.add(get_implementation("block_sparse_attention", "triton").path)
+    triton = max(interpreted_errors("block_sparse_attention", list(small), "triton"))
+    worst = max(whole, rows, triton)
+    return Finding(
+        passed=worst <= TOLERANCE,
+        value=worst if math.isfinite(worst) else None,
+        threshold=TOLERANCE if math.isfinite(worst) else None,
+        text=f"native: whole output against torch under the mask {whole:.1e}, sampled rows against float64 {rows:.1e}; "
+        f"triton in the interpreter {triton:.1e}",
+    )

@@ -78,7 +78,11 @@ if not shown:
     st.stop()
 
 spilling = [record for record in shown if record.spills_bytes]
-unfit = [record for record in shown if (fits := record.occupancy) is not None and not fits.blocks]
+unfit = [
+    (record, f"does not fit: too much of {' and '.join(fits.limited_by)}")
+    for record in shown
+    if (fits := record.occupancy) is not None and not fits.blocks
+]
 failed = [record for record in shown if record.status == "failed"]
 tiles = (("Kernels", len(shown)), ("Spill registers", len(spilling)), ("Do not fit", len(unfit)), ("Fail", len(failed)))
 for column, (name, count) in zip(st.columns(4), tiles, strict=True):
@@ -93,8 +97,7 @@ st.caption(
     "the matrix roof that such a schedule can reach."
 )
 st.dataframe(table_of(shown), width="stretch", hide_index=True, key="code")
-for record in [*failed, *unfit]:
-    said = record.reason or f"does not fit: too much of {' and '.join(record.occupancy.limited_by)}"  # type: ignore[union-attr]
+for record, said in [*((record, record.reason) for record in failed), *unfit]:
     st.markdown(f":red-badge[{record.target}] {record.label}: {said}")
 
 st.subheader("One kernel")

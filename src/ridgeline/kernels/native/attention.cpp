@@ -10,6 +10,7 @@
 
 #include "attention.h"
 #include "isa.h"
+#include "paths.h"
 #include "pool.h"
 
 #if RL_X86
@@ -47,14 +48,7 @@ struct Path {
 #define RL_ENTRY(PATH)                                                                          \
     {#PATH, has_##PATH, PATH::thread_bytes, PATH::partial_floats, PATH::run_item, {PATH::MR, PATH::NR, PATH::GROUP}}
 
-constexpr Path PATHS[] = {
-#if RL_X86
-    RL_ENTRY(avx512),
-    RL_ENTRY(avx2),
-#endif
-    RL_ENTRY(portable),
-};
-constexpr int32_t PATH_COUNT = sizeof PATHS / sizeof *PATHS;
+constexpr Path PATHS[] = {RL_EACH_PATH(RL_ENTRY)};
 
 // The scratch: counts of splits that arrived, what they left, and a part for each thread.
 struct Layout {
@@ -109,7 +103,7 @@ bool good_tables(const AttentionCall& call) {
 }
 
 bool good(const AttentionCall& call) {
-    if (call.path < 0 || call.path >= PATH_COUNT || !PATHS[call.path].available()) return false;
+    if (!entry_of(PATHS, call.path)) return false;
     const int64_t panel = PATHS[call.path].shape[1];
     return call.batch >= 1 && call.kv_heads >= 1 && call.q_heads % call.kv_heads == 0 && call.q_length >= 1 &&
            call.kv_length >= 1 && call.head_dim >= 1 && call.rows >= 1 && call.inner >= 1 && call.inner % panel == 0 &&
@@ -126,9 +120,9 @@ using namespace ridgeline;
 // The name of path number i, best first, and {rows of a strip, keys of a panel, strips of a group}; null past the last.
 // An unavailable path is the empty string.
 extern "C" const char* attention_path(int32_t i, int32_t* shape) {
-    if (i < 0 || i >= PATH_COUNT) return nullptr;
-    std::memcpy(shape, PATHS[i].shape, sizeof PATHS[i].shape);
-    return PATHS[i].available() ? PATHS[i].name : "";
+    const char* name = name_of(PATHS, i);
+    if (name) std::memcpy(shape, PATHS[i].shape, sizeof PATHS[i].shape);
+    return name;
 }
 
 // Bytes of call->scratch, or BAD_ARGUMENT. Pointers are not looked at, but for null.

@@ -8,6 +8,7 @@
 
 #include "attention_groups.h"
 #include "isa.h"
+#include "paths.h"
 #include "pool.h"
 
 namespace ridgeline {
@@ -57,14 +58,8 @@ struct Entry {
 };
 
 // Best first.
-constexpr Entry ENTRIES[] = {
-#if RL_X86
-    {"avx512", has_avx512, avx512::head_mean, avx512::quantise_tile},
-    {"avx2", has_avx2, avx2::head_mean, avx2::quantise_tile},
-#endif
-    {"portable", has_portable, portable::head_mean, portable::quantise_tile},
-};
-constexpr int32_t ENTRY_COUNT = sizeof ENTRIES / sizeof *ENTRIES;
+#define RL_ENTRY(PATH) {#PATH, has_##PATH, PATH::head_mean, PATH::quantise_tile}
+constexpr Entry ENTRIES[] = {RL_EACH_PATH(RL_ENTRY)};
 
 void mean_work(const void* context, int thread, int threads) {
     const Quantise& call = *static_cast<const Quantise*>(context);
@@ -84,16 +79,14 @@ using namespace ridgeline;
 
 // Name of path i, empty where this CPU lacks it, null past the last.
 extern "C" const char* attention_quantiser_path(int32_t i) {
-    if (i < 0 || i >= ENTRY_COUNT) return nullptr;
-    return ENTRIES[i].available() ? ENTRIES[i].name : "";
+    return name_of(ENTRIES, i);
 }
 
 // sizes: {heads, length, head_dim, tile, smooth, rows, classes, run}; a tile is a multiple of rows.
 extern "C" int32_t attention_quantiser(int32_t path, const int64_t* sizes, float largest, float floor, const float* x,
                                        int8_t* out, float* scales, float* means, float* scratch, int32_t threads) {
-    if (path < 0 || path >= ENTRY_COUNT) return BAD_ARGUMENT;
+    if (!entry_of(ENTRIES, path)) return UNKNOWN_PATH;
     const Entry& entry = ENTRIES[path];
-    if (!entry.available()) return UNKNOWN_PATH;
     for (int i = 0; i < 4; ++i) {
         if (sizes[i] < 1) return BAD_ARGUMENT;
     }

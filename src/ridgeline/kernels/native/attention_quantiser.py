@@ -11,7 +11,8 @@ import torch
 
 from ridgeline.analytical.operators import AttentionQuantiser
 from ridgeline.analytical.operators.quantised_attention import KEY_GROUPING, QUERY_BLOCK, QUERY_GROUPING
-from ridgeline.kernels.native.build import NativeCallError, check_status, load, permitted_paths
+from ridgeline.kernels.native.build import NativeCallError, check_status, load
+from ridgeline.kernels.native.paths import Paths
 from ridgeline.kernels.native.tensors import address
 
 KEY_TILE = 64
@@ -32,8 +33,6 @@ class Quantiser(NamedTuple):
 def _library() -> ctypes.CDLL:
     library = load("attention_quantiser")
     number, memory, real = ctypes.c_int32, ctypes.c_void_p, ctypes.c_float
-    library.attention_quantiser_path.argtypes = [number]
-    library.attention_quantiser_path.restype = ctypes.c_char_p
     library.attention_quantiser.argtypes = [
         number, ctypes.POINTER(ctypes.c_int64), real, real, memory, memory, memory, memory, memory, number,
     ]  # fmt: skip
@@ -41,21 +40,12 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-@functools.cache
-def _numbers() -> dict[str, int]:
-    """Available paths, best first, with their numbers in the library."""
-    found: dict[str, int] = {}
-    index = 0
-    while (name := _library().attention_quantiser_path(index)) is not None:
-        if name:
-            found[name.decode()] = index
-        index += 1
-    return found
+_PATHS = Paths(_library, "attention_quantiser_path")
 
 
 def paths() -> tuple[str, ...]:
     """Instruction paths of this CPU, best first; ``RIDGELINE_NATIVE_ISA`` limits them."""
-    return permitted_paths(tuple(_numbers()))
+    return _PATHS.permitted()
 
 
 def bind_quantiser(
@@ -69,10 +59,7 @@ def bind_quantiser(
     """
     if problem.role == "value":
         raise NativeCallError("values have a scale a channel: this quantises queries and keys")
-    name = path or paths()[0]
-    if name not in _numbers():
-        raise NativeCallError(f"no path {name!r} on this CPU: one of {', '.join(_numbers())}")
-    number = _numbers()[name]
+    number = _PATHS.number(path)
     query = problem.role == "query"
     grouping = (QUERY_GROUPING if query else KEY_GROUPING)[problem.granularity]
     tile = QUERY_BLOCK if query else KEY_TILE

@@ -6,6 +6,7 @@
 
 #include "block_sparse.h"
 #include "isa.h"
+#include "paths.h"
 #include "pool.h"
 
 #if RL_X86
@@ -32,14 +33,8 @@ struct Path {
     bool (*attend)(const BlockSparse&, const Scratch&, int64_t head, int64_t row);
 };
 
-const Path PATHS[] = {
-#if RL_X86
-    {"avx512", has_avx512, avx512::attend},
-    {"avx2", has_avx2, avx2::attend},
-#endif
-    {"portable", has_portable, portable::attend},
-};
-constexpr int N_PATHS = sizeof PATHS / sizeof PATHS[0];
+#define RL_ENTRY(PATH) {#PATH, has_##PATH, PATH::attend}
+constexpr Path PATHS[] = {RL_EACH_PATH(RL_ENTRY)};
 
 struct Job {
     BlockSparse call;
@@ -74,8 +69,7 @@ extern "C" {
 
 // Name of path `index`: empty where this CPU lacks it, null past the last.
 const char* block_sparse_path(int32_t index) {
-    if (index < 0 || index >= N_PATHS) return nullptr;
-    return PATHS[index].available() ? PATHS[index].name : "";
+    return name_of(PATHS, index);
 }
 
 int32_t block_sparse_attention(
@@ -83,7 +77,7 @@ int32_t block_sparse_attention(
     const int32_t* column_starts, const int32_t* columns, float* out, const int64_t* sizes, float scale, int32_t causal,
     int32_t threads, int32_t path
 ) {
-    if (path < 0 || path >= N_PATHS || !PATHS[path].available()) return UNKNOWN_PATH;
+    if (!entry_of(PATHS, path)) return UNKNOWN_PATH;
     const BlockSparse call{
         q, k, v, row_starts, block_keys, column_starts, columns, out,
         sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7], scale, causal,

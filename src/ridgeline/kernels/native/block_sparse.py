@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import torch
 
 from ridgeline.analytical.operators import BlockSparseAttention
-from ridgeline.kernels.native.build import NativeCallError, check_status, load, permitted_paths
+from ridgeline.kernels.native.build import check_status, load
+from ridgeline.kernels.native.paths import Paths
 from ridgeline.kernels.native.tensors import address
 
 LOG2_E = math.log2(math.e)
@@ -20,28 +21,17 @@ LOG2_E = math.log2(math.e)
 def _library() -> ctypes.CDLL:
     library = load("block_sparse")
     pointer, count = ctypes.c_void_p, ctypes.c_int32
-    library.block_sparse_path.argtypes = [count]
-    library.block_sparse_path.restype = ctypes.c_char_p
     library.block_sparse_attention.argtypes = [*[pointer] * 9, ctypes.c_float, count, count, count]
     library.block_sparse_attention.restype = check_status
     return library
 
 
-@functools.cache
-def _paths() -> dict[str, int]:
-    """Available paths, best first, with their numbers in the library."""
-    found: dict[str, int] = {}
-    index = 0
-    while (name := _library().block_sparse_path(index)) is not None:
-        if name:
-            found[name.decode()] = index
-        index += 1
-    return found
+_PATHS = Paths(_library, "block_sparse_path")
 
 
 def block_sparse_paths() -> tuple[str, ...]:
     """Instruction paths of this CPU, best first, of avx512, avx2, portable; ``RIDGELINE_NATIVE_ISA`` limits them."""
-    return permitted_paths(tuple(_paths()))
+    return _PATHS.permitted()
 
 
 def block_sparse_attention(
@@ -65,9 +55,7 @@ def block_sparse_attention(
         NativeCallError: for a tensor of another dtype, shape or layout, an index that points outside (``out`` is then
             partly written), more threads than CPUs, or a path that this CPU lacks.
     """
-    chosen = path or block_sparse_paths()[0]
-    if chosen not in _paths():
-        raise NativeCallError(f"no path {chosen!r} on this CPU: one of {', '.join(_paths())}")
+    number = _PATHS.number(path)
     heads, width = problem.batch * problem.q_heads, problem.head_dim
     kv = (problem.batch, problem.kv_heads, problem.length, width)
     starts = (heads, problem.block_rows + 1)
@@ -87,4 +75,4 @@ def block_sparse_attention(
         blocks.numel(), 0 if columns is None else columns.numel(),
     )  # fmt: skip
     scale = LOG2_E / math.sqrt(width)
-    _library().block_sparse_attention(*pointers, sizes, scale, int(problem.causal), threads, _paths()[chosen])
+    _library().block_sparse_attention(*pointers, sizes, scale, int(problem.causal), threads, number)

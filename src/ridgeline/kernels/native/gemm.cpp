@@ -4,6 +4,7 @@
 //   flat   B packed in panels beforehand; register tiles of up to 6 rows by two vectors, no row padded
 
 #include "isa.h"
+#include "paths.h"
 #include "pool.h"
 
 namespace ridgeline {
@@ -46,14 +47,8 @@ struct Path {
     const Loops* loops;
 };
 
-constexpr Path PATHS[] = {
-#if RL_X86
-    {"avx512", has_avx512, &avx512::loops},
-    {"avx2", has_avx2, &avx2::loops},
-#endif
-    {"portable", has_portable, &portable::loops},
-};
-constexpr int32_t PATH_COUNT = sizeof PATHS / sizeof *PATHS;
+#define RL_ENTRY(PATH) {#PATH, has_##PATH, &PATH::loops}
+constexpr Path PATHS[] = {RL_EACH_PATH(RL_ENTRY)};
 
 struct Product {
     const Loops* loops;
@@ -93,7 +88,7 @@ void flat_part(const void* context, int thread, int threads) {
 }
 
 bool good(int64_t m, int64_t n, int64_t k, int32_t path) {
-    return m >= 1 && n >= 1 && k >= 1 && path >= 0 && path < PATH_COUNT && PATHS[path].available();
+    return m >= 1 && n >= 1 && k >= 1 && entry_of(PATHS, path);
 }
 
 }  // namespace
@@ -103,12 +98,11 @@ using namespace ridgeline;
 
 // The name of path number i, best first; null past the last. An unavailable path is the empty string.
 extern "C" const char* gemm_path(int32_t i) {
-    if (i < 0 || i >= PATH_COUNT) return nullptr;
-    return PATHS[i].available() ? PATHS[i].name : "";
+    return name_of(PATHS, i);
 }
 
 // Columns of a panel of B as flat takes it on that path.
-extern "C" int64_t gemm_panel(int32_t path) { return path >= 0 && path < PATH_COUNT ? PATHS[path].loops->panel : 0; }
+extern "C" int64_t gemm_panel(int32_t path) { return entry_of(PATHS, path) ? PATHS[path].loops->panel : 0; }
 
 // a [m, k], b [k, n], c [m, n], row-major.
 extern "C" int32_t gemm_gemv(const float* a, const float* b, float* c, int64_t m, int64_t n, int64_t k,

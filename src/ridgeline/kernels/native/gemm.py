@@ -11,15 +11,14 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ridgeline.kernels.native.build import NativeCallError, check_status, load, permitted_paths, pointer
+from ridgeline.kernels.native.build import NativeCallError, check_status, load, pointer
+from ridgeline.kernels.native.paths import Paths
 
 
 @functools.cache
 def _library() -> ctypes.CDLL:
     library = load("gemm")
     address, size, count = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-    library.gemm_path.argtypes = [count]
-    library.gemm_path.restype = ctypes.c_char_p
     library.gemm_panel.argtypes = [count]
     library.gemm_panel.restype = size
     library.gemm_gemv.argtypes = [*[address] * 3, *[size] * 3, count, count]
@@ -29,33 +28,17 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-@functools.cache
-def _paths() -> dict[str, int]:
-    """Available paths, best first, with their numbers in the library."""
-    found: dict[str, int] = {}
-    index = 0
-    while (name := _library().gemm_path(index)) is not None:
-        if name:
-            found[name.decode()] = index
-        index += 1
-    return found
+_PATHS = Paths(_library, "gemm_path")
 
 
 def gemm_paths() -> tuple[str, ...]:
     """Instruction paths of this CPU, best first, of avx512, avx2, portable; ``RIDGELINE_NATIVE_ISA`` limits them."""
-    return permitted_paths(tuple(_paths()))
-
-
-def _path_number(path: str | None) -> int:
-    name = path or gemm_paths()[0]
-    if name not in _paths():
-        raise NativeCallError(f"no path {name!r} on this CPU: one of {', '.join(_paths())}")
-    return _paths()[name]
+    return _PATHS.permitted()
 
 
 def panel_columns(path: str | None = None) -> int:
     """Columns of a panel of B for :func:`bind_flat`: two vectors of the path."""
-    return int(_library().gemm_panel(_path_number(path)))
+    return int(_library().gemm_panel(_PATHS.number(path)))
 
 
 def _check(m: int, n: int, k: int, threads: int) -> None:
@@ -71,7 +54,7 @@ def bind_gemv(
     B is read once for every four rows of A. Raises NativeCallError, here or when called (too many threads).
     """
     _check(m, n, k, threads)
-    numbers = (*map(ctypes.c_int64, (m, n, k)), ctypes.c_int32(threads), ctypes.c_int32(_path_number(path)))
+    numbers = (*map(ctypes.c_int64, (m, n, k)), ctypes.c_int32(threads), ctypes.c_int32(_PATHS.number(path)))
     return functools.partial(_library().gemm_gemv, *map(pointer, (a, b, c)), *numbers)
 
 
@@ -85,5 +68,5 @@ def bind_flat(
     Raises NativeCallError, here or when called (too many threads).
     """
     _check(m, n, k, threads)
-    numbers = (*map(ctypes.c_int64, (m, n, k)), ctypes.c_int32(threads), ctypes.c_int32(_path_number(path)))
+    numbers = (*map(ctypes.c_int64, (m, n, k)), ctypes.c_int32(threads), ctypes.c_int32(_PATHS.number(path)))
     return functools.partial(_library().gemm_flat, *map(pointer, (a, panels, c, scratch)), *numbers)

@@ -10,6 +10,7 @@
 
 #include "attention_groups.h"
 #include "isa.h"
+#include "paths.h"
 #include "pool.h"
 
 namespace ridgeline {
@@ -145,10 +146,10 @@ constexpr Entry ENTRIES[] = {
 #endif
     {"portable", has_portable, &portable::words::PATH},
 };
-constexpr int32_t ENTRY_COUNT = sizeof ENTRIES / sizeof *ENTRIES;
 
 const Path* path_of(int32_t i) {
-    return i >= 0 && i < ENTRY_COUNT && ENTRIES[i].available() ? ENTRIES[i].path : nullptr;
+    const Entry* entry = entry_of(ENTRIES, i);
+    return entry ? entry->path : nullptr;
 }
 
 // Threads take tasks by turns, so that one that is held up keeps the others from nothing.
@@ -180,8 +181,7 @@ using namespace ridgeline;
 
 // Name of path i, empty where this CPU lacks it, null past the last.
 extern "C" const char* quantised_attention_path(int32_t i) {
-    if (i < 0 || i >= ENTRY_COUNT) return nullptr;
-    return ENTRIES[i].available() ? ENTRIES[i].name : "";
+    return name_of(ENTRIES, i);
 }
 
 // Words (4 bytes) of scratch memory; sizes as in Sizes. 0 for a path or sizes that are not.

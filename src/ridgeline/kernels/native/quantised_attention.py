@@ -15,7 +15,8 @@ import torch
 
 from ridgeline.analytical.operators import QuantisedAttention
 from ridgeline.analytical.operators.quantised_attention import KEY_GROUPING, QUERY_BLOCK, QUERY_GROUPING
-from ridgeline.kernels.native.build import NativeCallError, check_status, load, permitted_paths
+from ridgeline.kernels.native.build import NativeCallError, check_status, load
+from ridgeline.kernels.native.paths import Paths
 from ridgeline.kernels.native.tensors import address
 
 VALUE_TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.float8_e4m3fn: 3}
@@ -28,8 +29,6 @@ LARGEST_DEPTH = 65536
 def _library() -> ctypes.CDLL:
     library = load("quantised_attention")
     words, number, memory = ctypes.POINTER(ctypes.c_int64), ctypes.c_int32, ctypes.c_void_p
-    library.quantised_attention_path.argtypes = [number]
-    library.quantised_attention_path.restype = ctypes.c_char_p
     library.quantised_attention_words.argtypes = [number, words, number]
     library.quantised_attention_words.restype = ctypes.c_int64
     library.quantised_attention.argtypes = [number, words, words, ctypes.POINTER(memory), number]
@@ -45,28 +44,12 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-@functools.cache
-def _numbers() -> dict[str, int]:
-    """Available paths, best first, with their numbers in the library."""
-    found: dict[str, int] = {}
-    index = 0
-    while (name := _library().quantised_attention_path(index)) is not None:
-        if name:
-            found[name.decode()] = index
-        index += 1
-    return found
+_PATHS = Paths(_library, "quantised_attention_path")
 
 
 def paths() -> tuple[str, ...]:
     """Instruction paths of this CPU, best first; ``RIDGELINE_NATIVE_ISA`` limits them."""
-    return permitted_paths(tuple(_numbers()))
-
-
-def _number(path: str | None) -> int:
-    name = path or paths()[0]
-    if name not in _numbers():
-        raise NativeCallError(f"no path {name!r} on this CPU: one of {', '.join(_numbers())}")
-    return _numbers()[name]
+    return _PATHS.permitted()
 
 
 def _int64(*values: int) -> ctypes.Array[ctypes.c_int64]:
@@ -84,7 +67,7 @@ def bind(
         NativeCallError: here for a path that is not there; when called for a tensor of another dtype, shape or layout,
             and for more threads than CPUs.
     """
-    number = _number(path)
+    number = _PATHS.number(path)
     b, h, g = problem.batch, problem.q_heads, problem.kv_heads
     t, s, d = problem.q_length, problem.kv_length, problem.head_dim
     q_grouping, k_grouping = QUERY_GROUPING[problem.granularity], KEY_GROUPING[problem.granularity]
@@ -137,7 +120,7 @@ def bind_pack(b: torch.Tensor, threads: int = 1, *, path: str | None = None) -> 
     Raises NativeCallError, here or when called, for a tensor of another dtype or layout, a depth above 65536, a path that
     is not there or more threads than CPUs.
     """
-    number = _number(path)
+    number = _PATHS.number(path)
     if b.dim() != 2 or not 1 <= b.shape[1] <= LARGEST_DEPTH:
         raise NativeCallError(f"b must be int8[n, depth] with a depth of 1 to {LARGEST_DEPTH}, not {list(b.shape)}")
     n, depth = b.shape

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "isa.h"
+#include "paths.h"
 #include "pool.h"
 
 namespace ridgeline {
@@ -62,14 +63,8 @@ struct Path {
     const Sweeps* sweeps;
 };
 
-constexpr Path PATHS[] = {
-#if RL_X86
-    {"avx512", has_avx512, &avx512::sweeps},
-    {"avx2", has_avx2, &avx2::sweeps},
-#endif
-    {"portable", has_portable, &portable::sweeps},
-};
-constexpr int32_t PATH_COUNT = sizeof PATHS / sizeof *PATHS;
+#define RL_ENTRY(PATH) {#PATH, has_##PATH, &PATH::sweeps}
+constexpr Path PATHS[] = {RL_EACH_PATH(RL_ENTRY)};
 
 struct Sweep {
     const Sweeps* sweeps;
@@ -108,8 +103,7 @@ int32_t run(const Sweep& sweep, int32_t threads) {
 }
 
 bool good(int64_t elements, int32_t passes, int32_t variant, int32_t path) {
-    return elements >= 1 && passes >= 1 && (variant == 0 || variant == 1) && path >= 0 && path < PATH_COUNT &&
-           PATHS[path].available();
+    return elements >= 1 && passes >= 1 && (variant == 0 || variant == 1) && entry_of(PATHS, path);
 }
 
 }  // namespace
@@ -119,8 +113,7 @@ using namespace ridgeline;
 
 // The name of path number i, best first; null past the last. An unavailable path is the empty string.
 extern "C" const char* stream_path(int32_t i) {
-    if (i < 0 || i >= PATH_COUNT) return nullptr;
-    return PATHS[i].available() ? PATHS[i].name : "";
+    return name_of(PATHS, i);
 }
 
 // 1 where stores past the caches exist.

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ridgeline.kernels.native.build import NativeCallError, check_status, load, permitted_paths, pointer
+from ridgeline.kernels.native.build import NativeCallError, check_status, load, pointer
+from ridgeline.kernels.native.paths import Paths
 
 Floats = npt.NDArray[np.float32]
 
@@ -29,8 +30,6 @@ READ_LANES = 16
 def _library() -> ctypes.CDLL:
     library = load("stream")
     address, count = ctypes.c_void_p, ctypes.c_int32
-    library.stream_path.argtypes = [count]
-    library.stream_path.restype = ctypes.c_char_p
     library.stream_read.argtypes = [address, address, ctypes.c_int64, count, count, count]
     library.stream_copy.argtypes = [address, address, ctypes.c_int64, count, count, count, count]
     library.stream_triad.argtypes = [address] * 3 + [ctypes.c_float, ctypes.c_int64, count, count, count, count]
@@ -39,21 +38,12 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-@functools.cache
-def _paths() -> dict[str, int]:
-    """Available paths, best first, with their numbers in the library."""
-    found: dict[str, int] = {}
-    index = 0
-    while (name := _library().stream_path(index)) is not None:
-        if name:
-            found[name.decode()] = index
-        index += 1
-    return found
+_PATHS = Paths(_library, "stream_path")
 
 
 def stream_paths() -> tuple[str, ...]:
     """Instruction paths of this CPU, best first, of avx512, avx2, portable; ``RIDGELINE_NATIVE_ISA`` limits them."""
-    return permitted_paths(tuple(_paths()))
+    return _PATHS.permitted()
 
 
 def stream_path() -> str:
@@ -64,13 +54,6 @@ def stream_path() -> str:
 def past_caches() -> bool:
     """Whether this machine has the non-temporal stores that ``nontemporal=True`` asks for."""
     return bool(_library().stream_past_caches())
-
-
-def _path_number(path: str | None) -> int:
-    name = path or stream_path()
-    if name not in _paths():
-        raise NativeCallError(f"no path {name!r} on this CPU: one of {', '.join(_paths())}")
-    return _paths()[name]
 
 
 def _variant(nontemporal: bool) -> int:
@@ -97,7 +80,7 @@ def bind_read(
     Bytes read per call: 4 * elements * passes. Raises NativeCallError, here or when called (too many threads).
     """
     _check({"a": a, "out": out}, elements, passes, threads)
-    numbers = (ctypes.c_int32(passes), ctypes.c_int32(threads), ctypes.c_int32(_path_number(path)))
+    numbers = (ctypes.c_int32(passes), ctypes.c_int32(threads), ctypes.c_int32(_PATHS.number(path)))
     return functools.partial(_library().stream_read, pointer(a), pointer(out), ctypes.c_int64(elements), *numbers)
 
 
@@ -117,7 +100,7 @@ def bind_copy(
     8 * elements * passes. Raises NativeCallError, here or when called (too many threads).
     """
     _check({"a": a, "c": c}, elements, passes, threads)
-    numbers = (passes, threads, _variant(nontemporal), _path_number(path))
+    numbers = (passes, threads, _variant(nontemporal), _PATHS.number(path))
     return functools.partial(
         _library().stream_copy,
         pointer(a),
@@ -144,7 +127,7 @@ def bind_triad(
     Bytes per call, as STREAM counts: 12 * elements * passes. Raises NativeCallError, here or when called.
     """
     _check({"a": a, "b": b, "c": c}, elements, passes, threads)
-    numbers = (passes, threads, _variant(nontemporal), _path_number(path))
+    numbers = (passes, threads, _variant(nontemporal), _PATHS.number(path))
     return functools.partial(
         _library().stream_triad,
         *map(pointer, (a, b, c)),

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "isa.h"
+#include "paths.h"
 #include "pool.h"
 
 namespace ridgeline {
@@ -64,14 +65,8 @@ struct Path {
     const Loops* loops;
 };
 
-constexpr Path PATHS[] = {
-#if RL_X86
-    {"avx512", has_avx512, &avx512::loops},
-    {"avx2", has_avx2, &avx2::loops},
-#endif
-    {"portable", has_portable, &portable::loops},
-};
-constexpr int32_t PATH_COUNT = sizeof PATHS / sizeof *PATHS;
+#define RL_ENTRY(PATH) {#PATH, has_##PATH, &PATH::loops}
+constexpr Path PATHS[] = {RL_EACH_PATH(RL_ENTRY)};
 
 struct Call {
     const Gather* gather;
@@ -123,8 +118,7 @@ using namespace ridgeline;
 
 // The name of path number i, best first; null past the last. An unavailable path is the empty string.
 extern "C" const char* token_gather_path(int32_t i) {
-    if (i < 0 || i >= PATH_COUNT) return nullptr;
-    return PATHS[i].available() ? PATHS[i].name : "";
+    return name_of(PATHS, i);
 }
 
 // Arguments as in Gather; `listed` is the length of tokens. Lists must be within it and in order, and every token below
@@ -134,7 +128,7 @@ extern "C" int32_t token_gather_attention(const float* q, const float* k, const 
                                           int64_t kv_length, int64_t d, int64_t listed, float scale, int32_t threads,
                                           int32_t path) {
     if (rows < 1 || group < 1 || rows % group || kv_length < 1 || d < 1 || listed < 0 || threads < 1 ||
-        threads > 4096 || path < 0 || path >= PATH_COUNT || !PATHS[path].available()) {
+        threads > 4096 || !entry_of(PATHS, path)) {
         return BAD_ARGUMENT;
     }
     if (starts[0] != 0 || starts[rows] != listed) return BAD_ARGUMENT;

@@ -8,7 +8,8 @@ import math
 
 import torch
 
-from ridgeline.kernels.native.build import NativeCallError, check_status, load, permitted_paths
+from ridgeline.kernels.native.build import NativeCallError, check_status, load
+from ridgeline.kernels.native.paths import Paths
 from ridgeline.kernels.native.tensors import address
 
 
@@ -16,27 +17,17 @@ from ridgeline.kernels.native.tensors import address
 def _library() -> ctypes.CDLL:
     library = load("token_gather")
     pointer, count, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-    library.token_gather_path.argtypes = [count]
-    library.token_gather_path.restype = ctypes.c_char_p
     library.token_gather_attention.argtypes = [*[pointer] * 6, *[size] * 5, ctypes.c_float, count, count]
     library.token_gather_attention.restype = ctypes.c_int32
     return library
 
 
-@functools.cache
-def _paths() -> dict[str, int]:
-    found: dict[str, int] = {}
-    index = 0
-    while (name := _library().token_gather_path(index)) is not None:
-        if name:
-            found[name.decode()] = index
-        index += 1
-    return found
+_PATHS = Paths(_library, "token_gather_path")
 
 
 def token_gather_paths() -> tuple[str, ...]:
     """Instruction paths of this CPU, best first, of avx512, avx2, portable; ``RIDGELINE_NATIVE_ISA`` limits them."""
-    return permitted_paths(tuple(_paths()))
+    return _PATHS.permitted()
 
 
 def token_gather_attention(
@@ -67,10 +58,7 @@ def token_gather_attention(
     if kv_heads < 1 or heads % kv_heads:
         raise NativeCallError(f"k must have a number of heads that divides {heads}, not {kv_heads}")
     listed = tokens.shape[0]
-    paths = _paths()
-    name = path or token_gather_paths()[0]
-    if name not in paths:
-        raise NativeCallError(f"no path {name!r} on this CPU: one of {', '.join(paths)}")
+    number = _PATHS.number(path)
     status = _library().token_gather_attention(
         address(q, "q", torch.float32, (batch, heads, d)),
         address(k, "k", torch.float32, (batch, kv_heads, length, d)),
@@ -78,7 +66,7 @@ def token_gather_attention(
         address(row_starts, "row_starts", torch.int32, (batch * heads + 1,)),
         address(tokens, "tokens", torch.int32, (listed,)),
         address(out, "out", torch.float32, (batch, heads, d)),
-        batch * heads, heads // kv_heads, length, d, listed, math.log2(math.e) / math.sqrt(d), threads, paths[name],
+        batch * heads, heads // kv_heads, length, d, listed, math.log2(math.e) / math.sqrt(d), threads, number,
     )  # fmt: skip
     if status == -4:
         raise NativeCallError(

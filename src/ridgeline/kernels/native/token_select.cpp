@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "isa.h"
+#include "paths.h"
 #include "pool.h"
 
 namespace ridgeline {
@@ -53,17 +54,12 @@ struct Path {
     const SelectLoops* loops;
 };
 
-constexpr Path PATHS[] = {
-#if RL_X86
-    {"avx512", has_avx512, &avx512::loops},
-    {"avx2", has_avx2, &avx2::loops},
-#endif
-    {"portable", has_portable, &portable::loops},
-};
-constexpr int32_t PATH_COUNT = sizeof PATHS / sizeof *PATHS;
+#define RL_ENTRY(PATH) {#PATH, has_##PATH, &PATH::loops}
+constexpr Path PATHS[] = {RL_EACH_PATH(RL_ENTRY)};
 
 const SelectLoops* loops_of(int32_t path) {
-    return path >= 0 && path < PATH_COUNT && PATHS[path].available() ? PATHS[path].loops : nullptr;
+    const Path* entry = entry_of(PATHS, path);
+    return entry ? entry->loops : nullptr;
 }
 
 bool few(int32_t threads) { return threads >= 1 && threads <= 4096; }
@@ -331,8 +327,7 @@ using namespace ridgeline;
 
 // The name of path number i, best first; null past the last. An unavailable path is the empty string.
 extern "C" const char* token_select_path(int32_t i) {
-    if (i < 0 || i >= PATH_COUNT) return nullptr;
-    return PATHS[i].available() ? PATHS[i].name : "";
+    return name_of(PATHS, i);
 }
 
 // out[g, h, n] = sum over i of q[g, h, channels[i]] scales[i] rows[n, i], with the channels, scales and rows of matrix

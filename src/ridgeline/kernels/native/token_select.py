@@ -11,7 +11,8 @@ import math
 
 import torch
 
-from ridgeline.kernels.native.build import NativeCallError, check_status, load, permitted_paths
+from ridgeline.kernels.native.build import NativeCallError, check_status, load
+from ridgeline.kernels.native.paths import Paths
 from ridgeline.kernels.native.tensors import address
 
 
@@ -19,8 +20,6 @@ from ridgeline.kernels.native.tensors import address
 def _library() -> ctypes.CDLL:
     library = load("token_select")
     pointer, count, size, number = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
-    library.token_select_path.argtypes = [count]
-    library.token_select_path.restype = ctypes.c_char_p
     library.token_products.argtypes = [*[pointer] * 4, count, pointer, *[size] * 6, count, count]
     library.token_top_k.argtypes = [*[pointer] * 3, *[size] * 7, count, count]
     library.token_mask.argtypes = [
@@ -32,27 +31,12 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-@functools.cache
-def _paths() -> dict[str, int]:
-    found: dict[str, int] = {}
-    index = 0
-    while (name := _library().token_select_path(index)) is not None:
-        if name:
-            found[name.decode()] = index
-        index += 1
-    return found
+_PATHS = Paths(_library, "token_select_path")
 
 
 def token_select_paths() -> tuple[str, ...]:
     """Instruction paths of this CPU, best first, of avx512, avx2, portable; ``RIDGELINE_NATIVE_ISA`` limits them."""
-    return permitted_paths(tuple(_paths()))
-
-
-def _path(path: str | None) -> int:
-    name = path or token_select_paths()[0]
-    if name not in _paths():
-        raise NativeCallError(f"no path {name!r} on this CPU: one of {', '.join(_paths())}")
-    return _paths()[name]
+    return _PATHS.permitted()
 
 
 def _check(status: int, complaint: str) -> None:
@@ -105,7 +89,7 @@ def token_products(
         address(rows, "rows", dtype, (kv_heads, count, r) if shared else (batch, kv_heads, count, r)),
         int(dtype is torch.int8),
         address(out, "out", torch.float32, (batch, heads, count)),
-        batch * kv_heads, heads // kv_heads, matrices, count, r, d, threads, _path(path),
+        batch * kv_heads, heads // kv_heads, matrices, count, r, d, threads, _PATHS.number(path),
     )  # fmt: skip
     _check(status, f"channels must be 0 to {d - 1}, shapes at least 1")
 
@@ -140,7 +124,7 @@ def token_top_k(
         address(scores, "scores", torch.float32, (batch, heads, width)),
         None if codes is None else address(codes, "codes", torch.int16, (batch, kv_heads, n)),
         address(out, "out", torch.int32, (batch, heads, sinks + k + window)),
-        batch * heads, heads // kv_heads, width, n, k, sinks, window, threads, _path(path),
+        batch * heads, heads // kv_heads, width, n, k, sinks, window, threads, _PATHS.number(path),
     )  # fmt: skip
     _check(status, f"{sinks} + {k} + {window} of {n} tokens must be possible, and codes must be 0 to {width - 1}")
 
@@ -185,7 +169,7 @@ def token_mask(
         address(assignment, "assignment", torch.int32, (batch, kv_heads, n)),
         address(mask, "mask", torch.int8, (batch, heads, n)),
         None, batch * heads, heads // kv_heads, n, head_dim, math.log2(math.e) / math.sqrt(head_dim), threads,
-        _path(path),
+        _PATHS.number(path),
     )  # fmt: skip
     _check(status, f"assignment must be 0 to {clusters - 1}, shapes at least 1")
 
@@ -240,7 +224,7 @@ def token_hierarchical_mask(
         address(assignment, "assignment", torch.int32, (batch, kv_heads, n)),
         address(mask, "mask", torch.int8, (batch, heads, n)),
         address(scored, "scored", torch.int64, (batch, heads)),
-        batch * heads, heads // kv_heads, n, d, math.log2(math.e) / math.sqrt(d), threads, _path(path),
+        batch * heads, heads // kv_heads, n, d, math.log2(math.e) / math.sqrt(d), threads, _PATHS.number(path),
     )  # fmt: skip
     _check(status, f"assignment must be 0 to {clusters - 1} and parent 0 to {coarse - 1}, shapes at least 1")
 

@@ -17,21 +17,12 @@ import triton.language as tl
 
 from ridgeline.analytical.operators import QuantisedAttention
 from ridgeline.analytical.operators.quantised_attention import KEY_GROUPING, QUERY_BLOCK, QUERY_GROUPING
+from ridgeline.kernels.attention.flash import load
 from ridgeline.kernels.compiled import Compilation, has_float8, local_architecture
 from ridgeline.kernels.quantised_attention.quantise import LARGEST
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
 
 LOG2_E = math.log2(math.e)
-
-
-@triton.jit
-def load_tile(pointers, mask, NEEDED: tl.constexpr):
-    """A tile, with zeros where the mask is false; without looking at the mask where it is not needed."""
-    if NEEDED:
-        tile = tl.load(pointers, mask=mask, other=0.0)
-    else:
-        tile = tl.load(pointers)
-    return tile
 
 
 @triton.jit
@@ -65,13 +56,13 @@ def attend_quantised(
     for start in range(begin, end, BLOCK_N):
         offset = tl.cast(start, tl.int64) * D
         in_keys = key < end - start
-        k_tile = load_tile(k + offset, in_head[:, None] & in_keys[None, :], NEEDED)
+        k_tile = load(k + offset, in_head[:, None] & in_keys[None, :], NEEDED)
         token = start + key
         group = token // K_ROWS * K_CLASSES + token // K_RUN % K_CLASSES
-        scale = load_tile(k_scale + group, in_keys, MASKED)
+        scale = load(k_scale + group, in_keys, MASKED)
         scores = tl.dot(q, k_tile, out_dtype=tl.int32).to(tl.float32) * q_scale[:, None] * scale[None, :]
         if CORRECTED:
-            scores += load_tile(correction + token, in_keys, MASKED)[None, :] * correction_scale
+            scores += load(correction + token, in_keys, MASKED)[None, :] * correction_scale
         if MASKED:
             scores = tl.where(token[None, :] <= last_key[:, None], scores, float("-inf"))
         grown = tl.maximum(maximum, tl.max(scores, axis=1))
@@ -81,7 +72,7 @@ def attend_quantised(
         rescale = tl.exp2(maximum - base)
         total = total * rescale + tl.sum(weights, axis=1)
         maximum = grown
-        v_tile = load_tile(v + offset, in_keys[:, None] & in_head[None, :], NEEDED)
+        v_tile = load(v + offset, in_keys[:, None] & in_head[None, :], NEEDED)
         accumulator = tl.dot(weights.to(v_tile.dtype), v_tile, accumulator * rescale[:, None])
     return accumulator, maximum, total
 
