@@ -18,7 +18,8 @@ class LineSelector(Problem):
 
     The ``last_queries`` last queries of each head attend to all keys that they see. The weights are added up by column and
     by distance from query to key; the largest sums are chosen, the first 30 columns and distances 0 to 99 whatever
-    theirs (Jiang et al. 2024, algorithm 2; microsoft/MInference at fb56c91, ``vertical_and_slash_kernel``).
+    theirs (Jiang et al. 2024, algorithm 2; ``vertical_and_slash_kernel`` of microsoft/MInference, read at
+    0647e2c).
     """
 
     batch: int
