@@ -49,9 +49,10 @@ def default_config(shape: Shape, architecture: str) -> dict[str, int]:
     if architecture == "sm_90" and size < 2:
         return dict(CONFIGS["prefill"][3])
     # mma.sync of sm_8x and sm_12x keeps operands and accumulators in registers; wgmma and tcgen05 do not. AMD's wide
-    # tile spills under the mask of a window, and its narrow one under that of a tree; so does sm_120's under either.
+    # tile spills under the mask of a window, and its narrow one under that of a tree; so does sm_120's under either. The
+    # wide one takes 80 KiB of gfx942's 64.
     masked = shape.window > 0 or shape.tree
-    narrow = architecture.startswith(("sm_8", "sm_12")) or (masked and architecture.startswith("gfx"))
+    narrow = architecture.startswith(("sm_8", "sm_12", "gfx942")) or (masked and architecture.startswith("gfx"))
     least = size == 2 or (narrow and (shape.tree or (masked and architecture.startswith("sm_12"))))
     return dict(CONFIGS["prefill"][2 if least else 1 if narrow else 0])
 

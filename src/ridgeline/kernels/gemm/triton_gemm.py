@@ -83,7 +83,7 @@ CONFIGS: Mapping[str, tuple[dict[str, int], ...]] = {
         {"block_m": 16, "block_n": 64, "block_k": 128, "group_m": 8, "num_warps": 4, "num_stages": 4},
     ),
 }
-"""Tuning space by kind of operand: the first entry is for large m, the last for m up to 16."""
+"""Tuning space by kind of operand: the first entry is for large m, the last for m up to 16; float32: ``float32_tile``."""
 HOPPER: Mapping[str, dict[str, int]] = {
     "half": {"block_m": 128, "block_n": 256, "block_k": 64, "group_m": 8, "num_warps": 8, "num_stages": 4},
     "int8": {"block_m": 128, "block_n": 128, "block_k": 128, "group_m": 8, "num_warps": 8, "num_stages": 3},
@@ -100,7 +100,14 @@ def default_config(problem: Gemm, architecture: str) -> dict[str, int]:
     kind = problem.precision if problem.precision in CONFIGS else "half"
     if architecture == "sm_90" and problem.m >= 1024 and kind in HOPPER:
         return dict(HOPPER[kind])
+    if kind == "float32":
+        return dict(float32_tile(architecture))
     return dict(CONFIGS[kind][-1] if problem.m <= 16 else CONFIGS[kind][0])
+
+
+def float32_tile(architecture: str) -> Mapping[str, int]:
+    """The tile of exact float32 products, whatever m. The first spills 16 bytes a thread on sm_120."""
+    return CONFIGS["float32"][architecture.startswith("sm_12")]
 
 
 def configurations(problem: Gemm) -> Sequence[Mapping[str, int]]:
@@ -167,14 +174,18 @@ def compilations() -> tuple[Compilation, ...]:
     """What is compiled ahead of time: the default tile of each precision, and the narrow one."""
     tf32 = {**CONFIGS["float32"][0], "block_m": 128, "block_n": 128, "block_k": 32, "num_warps": 8}
     cases = (
-        ("float32", CONFIGS["float32"][0]),
         ("float32", {**tf32, "input_precision": "tf32"}),
         ("bfloat16", CONFIGS["half"][0]),
         ("float16", CONFIGS["half"][-1]),
         ("int8", CONFIGS["int8"][0]),
     )
     hopper = (("bfloat16", HOPPER["half"]), ("int8", HOPPER["int8"]))
+    tiles = CONFIGS["float32"]
     return (
+        *(
+            tile_compilation("float32", tile, targets=tuple(name for name in TARGETS if float32_tile(name) == tile))
+            for tile in tiles
+        ),
         *(tile_compilation(precision, config) for precision, config in cases),
         *(tile_compilation(precision, config, targets=("sm_90",)) for precision, config in hopper),
     )
