@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ridgeline.bench.buy_command import run_buy
-from ridgeline.bench.cli import _refusals
+from ridgeline.bench.refusals import REFUSALS
 
 SCENARIO = """
 name = "small"
@@ -94,7 +94,7 @@ def test_levels_that_nothing_meets_are_code_1(tmp_path: Path, capsys: pytest.Cap
     ],
 )
 def test_bad_input_is_one_refusal(tmp_path: Path, old: str, new: str, said: str) -> None:
-    with pytest.raises(_refusals(), match=said) as refused:
+    with pytest.raises(REFUSALS, match=said) as refused:
         run_buy(scenario(tmp_path, SCENARIO.replace(old, new)), False, None)
     assert "\n" not in str(refused.value)
 
