@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtr, ndtri
 
 from ridgeline.analytical.calibration.scorecard import Scored
 
 WORKLOADS = 200
-_NORMAL_90 = float(stats.norm.ppf(0.95))
+_NORMAL_90 = float(ndtri(0.95))
 _EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -84,7 +84,7 @@ def _judge(
             regret.append(np.where(right[-1], 0.0, np.expm1(np.abs(truth))))
             spread = np.hypot(sigma[i], sigma[j])
             if np.all(spread > 0.0):
-                stated.append(stats.norm.cdf(np.abs(gap) / spread))
+                stated.append(ndtr(np.abs(gap) / spread))
                 true.append(right[-1])
     bands = []
     if stated:

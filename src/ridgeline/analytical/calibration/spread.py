@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 GRID = np.array(
     [
@@ -72,7 +72,7 @@ class Spread:
         fine = np.interp((np.arange(400) + 0.5) / 400.0, GRID, shape)
         total = self.centre[regime] + fine
         if self.scale[regime] > 0.0:
-            z = stats.t.ppf((np.arange(400) + 0.5) / 400.0, self.freedom)
+            z = stdtrit(self.freedom, (np.arange(400) + 0.5) / 400.0)
             total = (total[:, None] + self.scale[regime] * z[None, :]).ravel()
         low, high = np.quantile(total, [tail, 1.0 - tail])
         return float(low), float(high)
@@ -162,4 +162,4 @@ def common_draws(devices: Sequence[str], draws: int, seed: int, freedom: float) 
     """
     generator = np.random.default_rng(seed)
     shape = generator.uniform(size=draws)
-    return {d: (stats.t.ppf(generator.uniform(size=draws), freedom), shape) for d in sorted(devices)}
+    return {d: (stdtrit(freedom, generator.uniform(size=draws)), shape) for d in sorted(devices)}
