@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ridgeline.analytical.operators import Gemm
+from ridgeline.analytical.operators import Gemm, Stream
 from ridgeline.bench.checks import SAMPLED_ROWS, Checker, IncorrectError, poison
 from ridgeline.bench.devices.cpu_session import CpuSession
 from ridgeline.bench.launches import make_launches
@@ -72,6 +72,32 @@ def test_other_rows_are_sampled_each_time_so_that_a_wrong_one_is_found_in_the_en
         except IncorrectError:
             return
     pytest.fail("50 of 400 rows are wrong, and 20 samples of 14 rows did not see it")
+
+
+@pytest.mark.parametrize("operation", ["copy", "triad"])
+def test_long_arrays_are_sampled_in_rows_of_their_own(operation: str) -> None:
+    problem = Stream(operation=operation, elements=5 * 1024 * 1024, passes=1)
+    operator, generator = get_operator("stream"), torch.Generator().manual_seed(3)
+    inputs = operator.make_inputs(problem, generator)
+    right = operator.reference(problem, {}, inputs, None).float()
+    checker = Checker(operator, problem, {}, generator, operator.tolerance(problem).relative)
+    checker.check(inputs, right, "now")
+    assert 3 <= checker.rows_checked <= SAMPLED_ROWS
+    for broken in (slice(0, 1024), slice(-1, None), slice(1024 * 1024, None)):
+        out = right.clone()
+        out[broken] = 0.0
+        with pytest.raises(IncorrectError, match="relative error"):
+            checker.check(inputs, out, "now")
+
+
+def test_arrays_that_fill_no_rows_are_compared_whole() -> None:
+    problem = Stream(operation="copy", elements=4_500_001, passes=1)
+    operator, generator = get_operator("stream"), torch.Generator().manual_seed(3)
+    inputs = operator.make_inputs(problem, generator)
+    out = inputs["a"].clone()
+    out[3_000_000] = 0.0
+    with pytest.raises(IncorrectError, match="relative error"):
+        Checker(operator, problem, {}, generator, 0.0).check(inputs, out, "now")
 
 
 def test_poison_that_is_left_is_found() -> None:

@@ -8,7 +8,7 @@ import torch
 from ridgeline.analytical.operators import Gemm
 from ridgeline.analytical.problem import NO_STRUCTURE, Structure
 from ridgeline.bench.devices.cpu_session import CpuSession
-from ridgeline.bench.launches import COLD_FACTOR, make_launches
+from ridgeline.bench.launches import COLD_FACTOR, make_launches, roll_into, rolled
 from ridgeline.kernels.gemm.operator import GemmOperator
 from ridgeline.kernels.registry import Context, RegistryError, Run, Tensors, get_implementation, load
 
@@ -102,3 +102,13 @@ def test_a_structure_that_differs_from_buffer_to_buffer_is_refused() -> None:
     operator.redrawn = True
     with pytest.raises(RegistryError, match="differ in structure: draw it with the problem's seed"):
         launches_of(operator, Watching(), cold=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8, torch.float8_e4m3fn])
+@pytest.mark.parametrize("by", [1, 5, 23])
+def test_rolling_into_a_kept_tensor_gives_what_a_new_one_would(dtype: torch.dtype, by: int) -> None:
+    source = torch.randint(-8, 8, (4, 6), generator=torch.Generator().manual_seed(1)).to(dtype)
+    for laid_out in (source, source.T):
+        target = torch.empty_like(laid_out)
+        roll_into(target, laid_out, by)
+        assert torch.equal(target.float(), rolled(laid_out, by).float())

@@ -12,14 +12,10 @@ from ridgeline.analytical.operators import STREAM_ARRAYS, Fma, Stream, make_prob
 from ridgeline.bench.devices.cpu import Cpu, detect
 from ridgeline.bench.plan import Case
 from ridgeline.bench.roofs import (
-    CHECK_S,
-    MEAN_SHARE,
-    SETTINGS,
     ceilings_from,
     limit_of,
     probes_for,
     roof_cases,
-    roof_settings,
     stream_problems,
 )
 from ridgeline.kernels import registry
@@ -142,21 +138,3 @@ def test_bandwidth_ceilings_name_their_level_and_access(cpu: Cpu) -> None:
     (ceiling,) = ceilings_from([roof(case, [1.0] * 6)], cpu.device)
     assert isinstance(ceiling, Bandwidth)
     assert (ceiling.level, ceiling.access) == (cpu.device.memory[0].name, "read")
-
-
-@pytest.mark.parametrize("all_s", [SETTINGS.roofs_s, 30.0])
-def test_roofs_that_end_early_leave_their_time_to_the_others(all_s: float) -> None:
-    budget_s = SETTINGS.budget_s * all_s / SETTINGS.roofs_s
-    assert roof_settings(all_s, all_s / 2, 100).extra_s == 0.0, "no more time than there is"
-    assert roof_settings(all_s, all_s / 2, 1).extra_s == pytest.approx(all_s / 2 - MEAN_SHARE * budget_s - CHECK_S)
-    # Half of them end after a third of their budget, the others take all they may: together they stay within the time.
-    elapsed_s = 0.0
-    count = round(all_s / 2)
-    extras = []
-    for number in range(count):
-        settings = roof_settings(all_s, elapsed_s, count - number)
-        assert settings.budget_s == pytest.approx(budget_s), "no roof gets less"
-        extras.append(settings.extra_s)
-        elapsed_s += CHECK_S + (budget_s / 3 if number % 2 else budget_s + settings.extra_s)
-    assert elapsed_s <= all_s + budget_s
-    assert max(extras) > budget_s / 2

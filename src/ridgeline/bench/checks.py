@@ -54,7 +54,7 @@ class Checker:
             IncorrectError: above the tolerance, or not finite.
         """
         out = out.detach().cpu()
-        flat = out.reshape(-1, out.shape[-1])
+        flat = out.reshape(-1, self.operator.row_elements(self.problem, out))
         rows = None if self._full or flat.shape[0] <= SAMPLED_ROWS else self._sample(flat.shape[0])
         inputs = {name: tensor.cpu() for name, tensor in inputs.items()}
         expected = self.operator.reference(self.problem, self.constants, inputs, rows).double()

@@ -131,13 +131,14 @@ def roofs(store: StoreOption = None, device: DeviceOption = None, json: JsonOpti
     """Measure the ceilings of this machine: bandwidth of each memory level, arithmetic rate of each precision."""
     from ridgeline.bench.devices.choose import choose_unit
     from ridgeline.bench.plan import Plan
-    from ridgeline.bench.roofs import SETTINGS, roof_cases
+    from ridgeline.bench.roofs import roof_cases
+    from ridgeline.bench.time_shares import ROOF_SETTINGS
 
     _load_kernels(None)
     unit = choose_unit(device)
     if unit.torch_device == "cpu":
         _build_native()
-    _measure(Plan("roofs", (), SETTINGS, (), tuple(roof_cases(unit))), unit, store, json)
+    _measure(Plan("roofs", (), ROOF_SETTINGS, (), tuple(roof_cases(unit))), unit, store, json)
 
 
 def _load_kernels(folders: list[Path] | None) -> list[str]:

@@ -158,8 +158,9 @@ def check_roofs() -> dict[str, Any]:
 
     from ridgeline.bench.devices.choose import choose_unit
     from ridgeline.bench.plan import Plan
-    from ridgeline.bench.roofs import SETTINGS, roof_cases
+    from ridgeline.bench.roofs import roof_cases
     from ridgeline.bench.run import run_plan
+    from ridgeline.bench.time_shares import ROOF_SETTINGS
     from ridgeline.kernels.registry import load
     from ridgeline.results.measurement import Measurement
     from ridgeline.results.store import Store
@@ -172,7 +173,9 @@ def check_roofs() -> dict[str, Any]:
     ]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        run = run_plan(Plan("gpu-check", (), SETTINGS, (), tuple(cases)), choose_unit("cuda"), store, lambda *_: None)
+        run = run_plan(
+            Plan("gpu-check", (), ROOF_SETTINGS, (), tuple(cases)), choose_unit("cuda"), store, lambda *_: None
+        )
         records = [r for r in store.records(run)[0] if isinstance(r, Measurement)]
     wrong = [
         f"{r.operator} {r.problem_label}: {r.status}: {r.reason}" for r in records if r.status not in ("ok", "unstable")

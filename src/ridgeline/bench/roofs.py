@@ -16,21 +16,10 @@ from ridgeline.bench.devices.unit import RoofSpec
 from ridgeline.bench.plan import PROTOCOL_VERSION, Case
 from ridgeline.kernels.registry import get_implementation
 from ridgeline.results.measurement import Measurement, Protocol
-from ridgeline.workloads.suite import Settings
 
 if TYPE_CHECKING:
     from ridgeline.bench.devices.unit import Session, Unit
 
-SETTINGS = Settings(target_relative=0.05, budget_s=1.8, timeout_s=60.0, meter="none")
-"""What a roof has at least, where all have the time that is usual. 36 cases of 1.8 s where they need it, and their
-checks, end in under 90 s on two cores. A target of 3 % left 12 of them unstable, because the bandwidth of a shared
-machine moves by more than that within two seconds."""
-CHECK_S = 0.5
-"""What the checks of a roof take, about."""
-MEAN_SHARE = 0.75
-"""Of its budget, what a roof takes on average: 36 of them took 60 to 65 s of 83 in five runs."""
-EXTRA_PARTS = 3
-"""A roof may take this part of the time that the others leave, so that the first does not take it all."""
 PRECISIONS = ("float64", "float32", "bfloat16", "int8")
 LAUNCH_BYTES = 2e8
 """Bytes one launch moves at least: about 1 ms from L1, so that the call's own 2 us are nothing."""
@@ -53,19 +42,6 @@ def roof_cases(unit: Unit) -> list[Case]:
         )
         for spec in unit.roofs()
     ]
-
-
-def roof_settings(all_s: float, elapsed_s: float, left: int) -> Settings:
-    """Settings of the next roof: those that meet their target early leave their time to those that need a little more.
-
-    Args:
-        all_s: time for all roofs together.
-        elapsed_s: since the first roof began.
-        left: roofs that are still to be measured, with this one.
-    """
-    budget_s = SETTINGS.budget_s * min(1.0, all_s / SETTINGS.roofs_s)
-    spare_s = all_s - elapsed_s - left * (MEAN_SHARE * budget_s + CHECK_S)
-    return SETTINGS.model_copy(update={"budget_s": budget_s, "extra_s": max(0.0, spare_s / min(left, EXTRA_PARTS))})
 
 
 def cpu_roofs(device: Device, threads: int, last_level_cache_bytes: float) -> list[RoofSpec]:

@@ -22,8 +22,9 @@ from ridgeline.bench.environment import environment
 from ridgeline.bench.locks import held
 from ridgeline.bench.plan import Case, Plan
 from ridgeline.bench.rank_group import RankGroup
-from ridgeline.bench.roofs import ceilings_from, probes_for, roof_settings
+from ridgeline.bench.roofs import ceilings_from, probes_for
 from ridgeline.bench.supervisor import Outcome
+from ridgeline.bench.time_shares import case_settings, roof_settings
 from ridgeline.results.fact import SCHEMA_VERSION
 from ridgeline.results.measurement import Measurement
 from ridgeline.results.run import RunManifest
@@ -43,9 +44,6 @@ class Step:
     resumed: bool
     """Already in the journal of the run that is being continued."""
 
-
-EXTRA_PARTS = 3.0
-"""A case may take this part of the time that is left beyond the budgets, so that the first does not take it all."""
 
 Report = Callable[[Step, Measurement | None], None]
 """Called before a measurement with ``None``, and after it with its record."""
@@ -103,7 +101,7 @@ class _Runner:
         self._roof_records: list[Measurement] = []
         self._suspects: list[str] = []
         self._losses = 0
-        self._extra_s = 0.0
+        self._beyond_s = 0.0
 
     def run(self) -> None:
         limit = self._plan.settings.memory_limit_bytes or 0.75 * psutil.virtual_memory().available
@@ -112,17 +110,20 @@ class _Runner:
         units = {member.unit for ranks in sizes for member in self._unit.members(ranks)}
         for process in range(self._plan.settings.processes):
             with held(units) as folder, RankGroup(timeout_s, limit, folder) as group:
+                run_began = time.monotonic()
                 if process == 0:
-                    began = time.monotonic()
                     for done, case in enumerate(self._plan.roofs):
-                        elapsed_s, left = time.monotonic() - began, len(self._plan.roofs) - done
+                        elapsed_s, left = time.monotonic() - run_began, len(self._plan.roofs) - done
                         settings = roof_settings(self._plan.settings.roofs_s, elapsed_s, left)
                         self._step(group, case, 0, settings)
                     self._take_roofs()
-                self._extra_s = self._plan.settings.extra_s
-                for case in self._plan.order(process):
-                    extra_s = self._extra_s / EXTRA_PARTS
-                    settings = self._plan.settings.model_copy(update={"extra_s": extra_s})
+                self._beyond_s = 0.0
+                cases_began = time.monotonic()
+                order = self._plan.order(process)
+                for done, case in enumerate(order):
+                    now = time.monotonic()
+                    usual_s = now - cases_began - self._beyond_s
+                    settings = case_settings(self._plan.settings, now - run_began, usual_s, done, len(order) - done)
                     self._step(group, case, process, settings)
 
     def _take_roofs(self) -> None:
@@ -154,9 +155,7 @@ class _Runner:
                 self._suspects = sorted({member.spec for member in self._unit.members(case.placement.ranks)})
             self._losses += outcome.unit_lost
         fields = dict(outcome.fields)
-        beyond_s = max(0.0, fields.pop("timing_s", 0.0) - settings.budget_s)
-        # A block that ends after the budget takes a little, whatever is left.
-        self._extra_s = max(0.0, self._extra_s - beyond_s)
+        self._beyond_s += max(0.0, fields.pop("timing_s", 0.0) - settings.budget_s)
         if fields["status"] in ("ok", "unstable"):
             fields |= self._judge(case, fields)
         return Measurement(

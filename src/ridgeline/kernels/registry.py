@@ -104,10 +104,14 @@ class Operator:
     def reference(self, problem: Any, constants: Tensors, inputs: Tensors, rows: torch.Tensor | None) -> torch.Tensor:
         """The right answer in float64 (exact for integers), computed on the CPU.
 
-        ``rows`` are indices into the output viewed as ``out.reshape(-1, out.shape[-1])``; only those rows are computed
-        and returned, ``[len(rows), out.shape[-1]]``. ``None`` asks for all of them, in the output's own shape.
+        ``rows`` are indices into the output viewed as ``out.reshape(-1, row_elements(problem, out))``; only those rows
+        are computed and returned, ``[len(rows), row_elements]``. ``None`` asks for all, in the output's own shape.
         """
         raise NotImplementedError
+
+    def row_elements(self, problem: Any, out: torch.Tensor) -> int:
+        """Length of a row as ``reference`` counts rows: the last dimension, unless that is all there is."""
+        return out.shape[-1]
 
     def of_rank(self, rank: int) -> Operator:
         """The operator as rank ``rank`` of a placement sees it: its inputs, its output. By default all see the same."""

@@ -34,8 +34,10 @@ class Settings(BaseModel):
     budget_s: float = Field(default=3.0, gt=0.0)
     """Seconds of timing after which a case that missed its target is `unstable`."""
     extra_s: float = Field(default=0.0, ge=0.0)
-    """Seconds that the cases of a process may take beyond `budget_s`, all together: a case goes on where about as many
-    as it still needs are left."""
+    """Seconds that a case may take beyond `budget_s` where it will probably end within them."""
+    suite_s: float | None = Field(default=None, gt=0.0)
+    """Seconds that a process of the run should take, roofs included; by default as long as its cases do. What the cases
+    will probably leave of it is shared out as `extra_s`."""
     timeout_s: float = Field(default=120.0, gt=0.0)
     """Seconds after which a case is killed."""
     memory_limit_bytes: float | None = Field(default=None, gt=0.0)
