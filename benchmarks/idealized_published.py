@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import statistics
 import sys
 from pathlib import Path
@@ -21,26 +20,21 @@ from pathlib import Path
 import numpy as np
 from helm_rule import helm_prompt
 
+from ridgeline.analytical.idealized.helm_logs import VARIABLE, read_logs
 from ridgeline.analytical.idealized.model import fit_runtime
 from ridgeline.analytical.idealized.points import Point
-from ridgeline.analytical.idealized.published import PublishedRuntime, published_runtimes
+from ridgeline.analytical.idealized.published import published_runtimes, steps_from_others
 
 MOST_MEDIAN = 0.05
 MOST_STEP = 0.20
 LEAST_STEPS = 7
-A100_BYTES_PER_S = 2.039e12
-"""Of the 80 GB part, the faster; which one it was is not published."""
-D1 = ("gptj_6b", "j1_large", "j1_grande", "anthropic_52b", "bloom", "j1_jumbo", "yalm_100b", "opt_175b")
-LOGS = {"openai_ada": "ada", "openai_davinci": "opt_175b", "anthropic": "anthropic_52b", "yalm": "yalm_100b",
-        "ai21_j1_large": "j1_large", "ai21_j1_grande": "j1_grande", "ai21_j1_jumbo": "j1_jumbo"}  # fmt: skip
-"""File of the logs to name of ours, where they differ."""
 FITTED = ((1, 1), (128, 1), (384, 1), (768, 1), (1280, 1), (1920, 1), (1, 64), (1920, 64))
 
 
 def main() -> int:
     """Print the tables; 0 where the bars are met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    variable = os.environ.get("HELM_EFFICIENCY_DIR")
+    variable = os.environ.get(VARIABLE)
     parser.add_argument("--logs", type=Path, default=Path(variable) if variable else None)
     logs = parser.parse_args().logs
     passed = left_out_prompts()
@@ -81,40 +75,27 @@ def left_out_prompts() -> bool:
 def left_out_steps() -> bool:
     """Each step from the seconds per layer of the others with as many cards, one or several."""
     print(f"\n{'step left out':16} {'published':>9} {'layers':>9} {'error':>7} {'bound':>9} {'over bound':>10}")
-    runtimes = [published_runtimes()[name] for name in D1]
-    within = beyond = 0
-    for runtime in runtimes:
-        alike = [r for r in runtimes if (r.devices > 1) == (runtime.devices > 1) and r is not runtime]
-        per_layer = statistics.fmean(r.step_s / r.layers for r in alike)
-        predicted = per_layer * runtime.layers
-        error = predicted / runtime.step_s - 1.0
-        bound_s = bandwidth_bound(runtime)
-        within += abs(error) <= MOST_STEP
-        beyond += runtime.step_s / bound_s > 2.0
+    found = steps_from_others()
+    for step in found:
         print(
-            f"{runtime.name:16} {runtime.step_s:9.3f} {predicted:9.4f} {error:7.1%} {bound_s:9.4f} {runtime.step_s / bound_s:10.2f}"
+            f"{step.runtime.name:16} {step.runtime.step_s:9.3f} {step.predicted_s:9.4f} {step.error:7.1%} "
+            f"{step.bandwidth_bound_s:9.4f} {step.over_bound:10.2f}"
         )
-    print(f"within {MOST_STEP:.0%}: {within} of {len(runtimes)}; more than 2 x over the bandwidth bound: {beyond}")
+    within = sum(abs(step.error) <= MOST_STEP for step in found)
+    beyond = sum(step.over_bound > 2.0 for step in found)
+    print(f"within {MOST_STEP:.0%}: {within} of {len(found)}; more than 2 x over the bandwidth bound: {beyond}")
     return within >= LEAST_STEPS and beyond >= LEAST_STEPS
-
-
-def bandwidth_bound(runtime: PublishedRuntime) -> float:
-    """Seconds to read every float16 weight of the layers once."""
-    return 2.0 * runtime.block_parameter_count / runtime.devices / A100_BYTES_PER_S
 
 
 def from_logs(folder: Path) -> bool:
     """Refit the logs, and predict all requests from 8."""
-    files = sorted((folder / "logs" / "a100").glob("*.log"))
     print(
         f"\n{'logs':16} {'alpha off':>9} {'beta off':>9} {'R2':>8}   {'8 points':>8} {'p90':>7} {'worst':>7} {'covered':>8}"
     )
     right = True
     covered: list[float] = []
-    for file in files:
-        text = file.read_text(encoding="utf-8", errors="replace")
-        pattern = r"'num_input_tokens': (\d+), 'num_output_tokens': (\d+)\}: ([\d.]+) seconds"
-        times = {(int(p), int(o)): float(s) for p, o, s in re.findall(pattern, text)}
+    for log in read_logs(folder):
+        times = log.seconds
         every = fit_runtime([Point(p, o, 1, (s,)) for (p, o), s in times.items()], leave_out=False)
         few = fit_runtime([Point(p, o, 1, (times[p, o],)) for p, o in FITTED])
         others = [request for request in times if request not in FITTED]
@@ -123,36 +104,18 @@ def from_logs(folder: Path) -> bool:
         errors = np.abs(estimate.value / actual - 1.0)
         inside = (estimate.low <= actual) & (actual <= estimate.high)
         covered += inside.tolist()
-        published = published_runtimes().get(LOGS.get(file.stem, file.stem))
-        if published is None or published.note:
+        off = log.off_published_s()
+        if off is None:
             shown = f"{'-':>9} {'-':>9}"  # not in HELM's list, or scaled there
         else:
-            alpha, beta = paper_fit(times)
-            alpha_off = max(abs(alpha[p] - s) for p, s in zip(published.prompt_tokens, published.prompt_s, strict=True))
-            beta_off = abs(beta - published.step_s)
-            right &= max(alpha_off, beta_off) <= 1e-3 + 1e-9
-            shown = f"{alpha_off * 1e3:6.2f} ms {beta_off * 1e3:6.2f} ms"
+            right &= max(off) <= 1e-3 + 1e-9
+            shown = f"{off[0] * 1e3:6.2f} ms {off[1] * 1e3:6.2f} ms"
         print(
-            f"{file.stem:16} {shown} {every.r_squared:8.5f}   {np.median(errors):8.2%} {np.quantile(errors, 0.9):7.2%} "
+            f"{log.name:16} {shown} {every.r_squared:8.5f}   {np.median(errors):8.2%} {np.quantile(errors, 0.9):7.2%} "
             f"{errors.max():7.2%} {inside.mean():8.0%}"
         )
     print(f"90 % intervals from 8 points cover {np.mean(covered):.1%} of {len(covered)} requests")
-    if not files:
-        print(f"{folder}: no logs/a100/*.log")
-    return right and bool(files)
-
-
-def paper_fit(times: dict[tuple[int, int], float]) -> tuple[dict[int, float], float]:
-    """alpha and beta as the paper's code fits them: alpha(p) is a line's value at o = 1, at least that of the shortest
-    prompt; beta is the slope of T - alpha on o - 1 over all prompts."""
-    prompts = sorted({p for p, _ in times})
-    alpha = {}
-    for p in prompts:
-        made = np.array([(o, s) for (q, o), s in times.items() if q == p])
-        slope, intercept = np.polyfit(*made.T, 1)
-        alpha[p] = max(slope + intercept, alpha.get(prompts[0], 0.0))
-    rest = np.array([(o - 1, s - alpha[p]) for (p, o), s in times.items()])
-    return alpha, float(np.polyfit(*rest.T, 1)[0])
+    return right
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from ridgeline.analytical.idealized.points import (
     software_efficiency,
     usd_per_request,
 )
-from ridgeline.analytical.idealized.published import find_published, published_runtimes
+from ridgeline.analytical.idealized.published import STEPS, find_published, published_runtimes, steps_from_others
 
 Truth = Callable[[float, float, float], float]
 EIGHT = ((1, 1), (8, 1), (32, 1), (128, 1), (512, 1), (1024, 1), (1, 64), (1024, 64))
@@ -250,6 +250,18 @@ def test_published_runtimes_are_those_of_the_papers_page() -> None:
     assert find_published("opt_175b").block_parameter_count == pytest.approx(175e9, rel=0.02)
     with pytest.raises(IdealizedError, match="no published runtime of 'gpt-5': one of ada"):
         find_published("gpt-5")
+
+
+def test_each_step_follows_from_the_layers_of_the_others() -> None:
+    found = {step.runtime.name: step for step in steps_from_others()}
+    assert set(found) == set(STEPS)
+    gptj = published_runtimes()["gptj_6b"]
+    others = [published_runtimes()[name] for name in STEPS if name != "gptj_6b"]
+    per_layer_s = [r.step_s / r.layers for r in others if r.devices == 1]
+    assert 0 < len(per_layer_s) < len(others)
+    assert found["gptj_6b"].predicted_s == pytest.approx(28 * sum(per_layer_s) / len(per_layer_s))
+    assert found["gptj_6b"].error == pytest.approx(0.0, abs=0.02)
+    assert found["gptj_6b"].over_bound == pytest.approx(gptj.step_s / (2.0 * gptj.block_parameter_count / 2.039e12))
 
 
 def test_what_the_points_do_not_tell_is_refused() -> None:

@@ -24,6 +24,7 @@ from ridgeline.analytical.llm_viewer import (
     Row,
     Stage,
     analyse,
+    ceilings_of,
     dimensions,
     hardware,
     total_s,
@@ -97,6 +98,16 @@ def test_what_it_cannot_express_is_refused() -> None:
     with pytest.raises(ParityError, match="LLM-Viewer's table has no nvidia-b200"):
         hardware("nvidia-b200-sxm-180gb")
     assert set(NAMES.values()) <= set(HARDWARE)
+
+
+def test_its_table_becomes_ceilings_of_ours() -> None:
+    ceilings = {ceiling.label: ceiling for ceiling in ceilings_of("nvidia-a100-sxm4-80gb")}
+    assert ceilings["DRAM"].value_per_s == 2039e9
+    assert {label for label in ceilings if label != "DRAM"} == {"matrix float16", "matrix int8"}
+    assert all("472f71f" in ceiling.source.detail for ceiling in ceilings.values())
+    assert len(ceilings_of("intel_13900k")) == 2
+    with pytest.raises(ParityError, match="has no tpu"):
+        ceilings_of("tpu")
 
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "model-formulas.md"

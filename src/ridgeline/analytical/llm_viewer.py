@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ridgeline.analytical.architectures.architecture import Architecture
 from ridgeline.analytical.architectures.mixers import Attention
 from ridgeline.analytical.architectures.parts import Mlp
+from ridgeline.analytical.ceilings import Bandwidth, Rate, Source
 
 Stage = Literal["prefill", "decode"]
 STAGES: tuple[Stage, ...] = ("prefill", "decode")
@@ -179,6 +180,25 @@ def hardware(device: str) -> Hardware:
     if name not in HARDWARE:
         raise ParityError(f"device: LLM-Viewer's table has no {device}: one of {', '.join([*NAMES, *HARDWARE])}")
     return HARDWARE[name]
+
+
+def ceilings_of(name: str) -> tuple[Bandwidth | Rate, ...]:
+    """A row of its table as ceilings of ours: main memory, and the matrix rates of 16 and 8 bits where it has them.
+
+    Raises:
+        ParityError: for a device that it does not know.
+    """
+    row = hardware(name)
+    source = Source(title="hahnyuan/LLM-Viewer, hardwares/hardware_params.py", detail=f"{name}, commit 472f71f")
+
+    def figure(value: float) -> dict[str, Any]:
+        return {"value_per_s": value, "low_per_s": value, "high_per_s": value, "kind": "datasheet", "source": source}
+
+    found: list[Bandwidth | Rate] = [Bandwidth(level="DRAM", **figure(row.bandwidth_per_s))]
+    found.append(Rate(unit="matrix", a="float16", b="float16", accumulator="float32", **figure(row.fp16_per_s)))
+    if row.int8_per_s is not None:
+        found.append(Rate(unit="matrix", a="int8", b="int8", accumulator="int32", **figure(row.int8_per_s)))
+    return tuple(found)
 
 
 def analyse(

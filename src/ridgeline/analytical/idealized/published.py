@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -15,6 +17,10 @@ SOURCE = (
 )
 LONGEST = 64
 """Generated tokens of the longest request that was measured."""
+A100_BYTES_PER_S = 2.039e12
+"""Of the 80 GB part, the faster; which one it was is not published."""
+STEPS = ("gptj_6b", "j1_large", "j1_grande", "anthropic_52b", "bloom", "j1_jumbo", "yalm_100b", "opt_175b")
+"""Those whose seconds per token papers.md D.1 lists."""
 
 
 @dataclass(frozen=True)
@@ -82,3 +88,35 @@ def find_published(name: str) -> PublishedRuntime:
         if name == runtime.name or name in runtime.deployments:
             return runtime
     raise IdealizedError(f"no published runtime of {name!r}: one of {', '.join(published_runtimes())}")
+
+
+@dataclass(frozen=True)
+class StepFromOthers:
+    """Seconds of a further token as the others' seconds per layer predict it."""
+
+    runtime: PublishedRuntime
+    predicted_s: float
+    bandwidth_bound_s: float
+    """To read every float16 weight of the layers once: the bare roofline."""
+
+    @property
+    def error(self) -> float:
+        """Predicted over published, less one."""
+        return self.predicted_s / self.runtime.step_s - 1.0
+
+    @property
+    def over_bound(self) -> float:
+        """Published over what the bare roofline says."""
+        return self.runtime.step_s / self.bandwidth_bound_s
+
+
+def steps_from_others(names: Sequence[str] = STEPS) -> list[StepFromOthers]:
+    """Each step from the mean seconds per layer of the others with as many cards, one or several."""
+    runtimes = [published_runtimes()[name] for name in names]
+    found = []
+    for runtime in runtimes:
+        alike = [r for r in runtimes if (r.devices > 1) == (runtime.devices > 1) and r is not runtime]
+        per_layer_s = statistics.fmean(r.step_s / r.layers for r in alike)
+        bound_s = 2.0 * runtime.block_parameter_count / runtime.devices / A100_BYTES_PER_S
+        found.append(StepFromOthers(runtime, per_layer_s * runtime.layers, bound_s))
+    return found
