@@ -20,7 +20,7 @@ SEE_SYSTEM   := true
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test test-sanitizers lint format dashboard bench-roofs bench-overhead bench-false-alarms bench-faults bench-power bench-coverage bench-analytical gpu-check bench-energy bench-idealized clean browser
+.PHONY: help setup setup-test run test test-sanitizers lint format dashboard bench-roofs bench-overhead bench-false-alarms bench-faults bench-power bench-coverage bench-analytical gpu-check bench-energy bench-idealized bench-attention clean browser
 
 help: ## Say what each target does.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -101,6 +101,9 @@ bench-energy: setup ## Compare our joules with exact ones and with Zeus; the las
 bench-idealized: setup ## Predict requests from few: published A100 runtimes, then live decoders (14 minutes); each PASS or FAIL.
 	$(BIN)/python benchmarks/idealized_published.py
 	$(BIN)/python benchmarks/idealized_live.py
+
+bench-attention: setup ## Hold the attention kernels against their bars, and read their compiled code (20 minutes); PASS or FAIL.
+	$(BIN)/python benchmarks/attention.py
 
 clean: ## Remove the virtual environment and caches; never results.
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

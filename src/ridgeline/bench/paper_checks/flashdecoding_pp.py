@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import random
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ridgeline.bench.paper_checks.frame import Finding, Lab, check
@@ -14,7 +11,7 @@ from ridgeline.bench.paper_checks.frame import Finding, Lab, check
 if TYPE_CHECKING:
     import torch
 
-    from ridgeline.kernels.registry import Run
+    from ridgeline.bench.paper_checks.flat_products import Point
 
 TOLERANCE = 1e-5
 """Relative error of float32, as the row asks."""
@@ -132,22 +129,67 @@ def _log(ratio: float | None) -> float | None:
     return None if ratio is None else math.log(ratio)
 
 
-# ---- (2), (3) matrix products of few rows ----
-
-WAYS = ("native_gemv", "native_flat", "torch")
-MATRICES = ((4096, 4096), (4096, 11008), (11008, 4096))
-"""(K, N)."""
-ROWS = (1, 2, 3, 4, 5, 7, 9, 12, 14, 16, 20, 26, 32, 40, 52, 64)
-"""M that are judged: 48 points with the three matrices. Some are among those the dispatcher measures, some between."""
-MARGIN = 1.05
+AGAINST_PEERS = 1.3
 NEAR_SHARE = 0.95
-LOOKS = (8, 12, 18, 27)
-"""Rounds after which a point's intervals are looked at; the last ends it."""
-CONFIDENCE = 0.95
-"""Of a point, over all its looks."""
-HOPELESS = 2.0
-HOPELESS_ROUNDS = 3
-"""A way that took more than twice the chosen one's time in each of the first three rounds is not timed further."""
+"""Of the points of matrix products."""
+LEAST_READ_SHARE = 0.85
+
+
+@check(
+    "flashdecoding-pp",
+    "decode-against-peers",
+    kind="ratio",
+    states="""Native float32 decode, B1 H32 of 8 KV heads, d 128, at S = 4096 and 32768: 1.3 times as fast as the faster
+        of torch's SDPA and eager attention over grouped heads""",
+)
+def decode_against_peers(lab: Lab) -> Finding:
+    ratios = {}
+    for length in (4096, 32768):
+        native = lab.implementation("attention", decode(length), "native")
+        peer = lab.strongest(
+            [lab.implementation("attention", decode(length), n) for n in ("torch_sdpa", "torch_eager")]
+        )
+        ratios[length] = peer.label, lab.ratio(peer, native, budget_s=10.0)
+    least = min(ratio.value for _, ratio in ratios.values())
+    return Finding(
+        passed=least >= AGAINST_PEERS,
+        value=least,
+        threshold=AGAINST_PEERS,
+        unit="x",
+        text="; ".join(f"S={length}: {ratio} of {peer}" for length, (peer, ratio) in ratios.items()),
+        reason=""
+        if least >= AGAINST_PEERS
+        else "both read keys and values once, so both are bound by main memory: a peer that reads at r of its rate leaves "
+        "1/r to gain",
+    )
+
+
+@check(
+    "flashdecoding-pp",
+    "decode-share-of-memory",
+    kind="ratio",
+    states="""Native float32 decode at S = 32768 reads keys and values at 85 % or more of the rate at which the same threads
+        read main memory beside it""",
+)
+def decode_share_of_memory(lab: Lab) -> Finding:
+    from ridgeline.analytical.operators import Attention
+    from ridgeline.bench.paper_checks.dense_attention import share_of_read
+
+    shape = Attention(batch=1, q_heads=32, kv_heads=8, q_length=1, kv_length=32768, head_dim=128)
+    share = share_of_read(lab, shape, "native")
+    return Finding(
+        passed=share.value >= LEAST_READ_SHARE,
+        value=share.value,
+        threshold=LEAST_READ_SHARE,
+        text=f"{share} of the read bandwidth of {lab.threads} threads",
+        reason=""
+        if share.value >= LEAST_READ_SHARE
+        else "four queries share a key: 4 multiply-adds per element and score, beside which the loads of a core do not "
+        "keep as many lines in flight as a loop that only reads",
+    )
+
+
+# ---- (2), (3) matrix products of few rows ----
 
 
 @check(
@@ -159,6 +201,8 @@ HOPELESS_ROUNDS = 3
 )
 def gemm_implementations_agree(lab: Lab) -> Finding:
     import torch
+
+    from ridgeline.bench.paper_checks.flat_products import MATRICES, ROWS, WAYS, RowRuns
 
     worst, where, compared = 0.0, "", 0
     for k, n in MATRICES:
@@ -182,120 +226,6 @@ def gemm_implementations_agree(lab: Lab) -> Finding:
     return Finding(passed=worst <= TOLERANCE, value=worst, threshold=TOLERANCE, text=text)
 
 
-class RowRuns:
-    """The runs of each way on one B, which all rows share: packed once."""
-
-    def __init__(self, lab: Lab, b: torch.Tensor) -> None:
-        from ridgeline.kernels.gemm.native import flat_panels
-
-        self._lab, self._b, self._panels = lab, b, flat_panels(b)
-
-    def __call__(self, way: str, m: int) -> Run:
-        from ridgeline.analytical.operators import Gemm
-        from ridgeline.kernels.gemm.native import flat, gemv
-        from ridgeline.kernels.registry import Context
-
-        k, n = self._b.shape
-        problem = Gemm(m=m, n=n, k=k, precision="float32")
-        implementation = self._lab.implementation("gemm", problem, way).implementation
-        if way == "native_gemv":
-            return gemv(problem, self._b, self._lab.threads)
-        if way == "native_flat":
-            return flat(problem, self._panels, self._lab.threads)
-        return implementation.prepare(problem, {"b": self._b}, Context("cpu", self._lab.threads))
-
-
-@dataclass(frozen=True)
-class Point:
-    """One shape: the way that the dispatcher chose, and seconds by way and round."""
-
-    m: int
-    k: int
-    n: int
-    chosen: str
-    seconds: Mapping[str, Sequence[float]]
-
-    @property
-    def label(self) -> str:
-        return f"M={self.m} ({self.k}, {self.n})"
-
-    def against(self, way: str) -> tuple[float, float | None, float | None]:
-        """Time of the chosen way over that of ``way``: median of the rounds, and its interval."""
-        from ridgeline.analytical.comparison import sequential_interval
-
-        pairs = list(zip(self.seconds[self.chosen], self.seconds[way], strict=False))
-        if len(pairs) == HOPELESS_ROUNDS < LOOKS[0]:
-            ratio = sorted(chosen / other for chosen, other in pairs)[1]
-            return ratio, 0.0, 1.0 / HOPELESS
-        found = sequential_interval([math.log(chosen / other) for chosen, other in pairs], LOOKS, CONFIDENCE)
-        return found.ratio, found.low, found.high
-
-    @property
-    def verdict(self) -> str:
-        """``near`` the best where every interval ends below 5 %, ``far`` where one begins above, else ``unclear``."""
-        intervals = [self.against(way)[1:] for way in self.seconds if way != self.chosen]
-        if all(high is not None and high <= MARGIN for _, high in intervals):
-            return "near"
-        return "far" if any(low is not None and low > MARGIN for low, _ in intervals) else "unclear"
-
-
-_MEASURED: dict[int, tuple[Point, ...]] = {}
-"""By threads: what two checks of one process are made of is timed once."""
-
-
-def points(lab: Lab) -> tuple[Point, ...]:
-    """All points."""
-    for way in (*WAYS, "dispatch"):
-        lab.implementation("gemm", {"m": 1, "n": 64, "k": 64, "precision": "float32"}, way)  # for the check's sources
-    if lab.threads not in _MEASURED:
-        _MEASURED[lab.threads] = _measured(lab)
-    return _MEASURED[lab.threads]
-
-
-def _measured(lab: Lab) -> tuple[Point, ...]:
-    import torch
-
-    from ridgeline.kernels.gemm.crossovers import crossovers
-
-    lots, found = random.Random(0), []
-    for k, n in MATRICES:
-        b = torch.randn(k, n, generator=lab.generator)
-        known = crossovers(b, lab.threads)
-        runs = RowRuns(lab, b)
-        for m in ROWS:
-            inputs = {"a": torch.randn(m, k, generator=lab.generator)}
-            ways = {way: runs(way, m) for way in WAYS}
-            seconds = _timed(ways, inputs, torch.empty(m, n), known.choose(m), lots)
-            found.append(Point(m, k, n, known.choose(m), seconds))
-    return tuple(found)
-
-
-def _timed(
-    ways: Mapping[str, Run], inputs: Mapping[str, torch.Tensor], out: torch.Tensor, chosen: str, lots: random.Random
-) -> Mapping[str, Sequence[float]]:
-    """Rounds in which each way, in an order by lot, runs untimed (its threads wake) and timed, until the verdict.
-
-    B, of 67 MB or more, passes through the caches in every run: no run finds it there where the outermost cache is
-    smaller than half of it.
-    """
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    timed = list(ways)
-    for number in range(1, LOOKS[-1] + 1):
-        for way in lots.sample(timed, len(timed)):
-            ways[way](inputs, out)
-            began = time.perf_counter_ns()
-            ways[way](inputs, out)
-            seconds[way].append((time.perf_counter_ns() - began) * 1e-9)
-        if number == HOPELESS_ROUNDS:
-            for way in ways:
-                pairs = zip(seconds[way], seconds[chosen], strict=True)
-                if way != chosen and all(other > HOPELESS * best for other, best in pairs):
-                    timed.remove(way)
-        if number in LOOKS and Point(0, 0, 0, chosen, seconds).verdict != "unclear":
-            break
-    return seconds
-
-
 @check(
     "flashdecoding-pp",
     "dispatcher-near-best",
@@ -303,6 +233,7 @@ def _timed(
     states="The dispatcher is within 5 % of the best implementation on at least 95 % of these points",
 )
 def dispatcher_near_best(lab: Lab) -> Finding:
+    from ridgeline.bench.paper_checks.flat_products import LOOKS, WAYS, points
     from ridgeline.kernels.registry import Unsupported
 
     judged = points(lab)
@@ -311,7 +242,7 @@ def dispatcher_near_best(lab: Lab) -> Finding:
     if near < NEAR_SHARE <= near + unclear:
         raise Unsupported(
             f"{verdicts.count('unclear')} of {len(judged)} points cannot be told within 5 % from the best after "
-            f"{LOOKS[-1]} rounds, {verdicts.count('near')} can: the machine is too noisy, run it on a quieter one"
+            f"up to {LOOKS[-1]} rounds, {verdicts.count('near')} can: the machine is too noisy, run it on a quieter one"
         )
     far = [
         f"{point.label}: {point.chosen} {max(point.against(w)[0] for w in point.seconds if w != point.chosen):.2f}x"
@@ -336,6 +267,7 @@ def dispatcher_near_best(lab: Lab) -> Finding:
     states="The dispatcher beats every single implementation in the geometric mean over these points",
 )
 def dispatcher_beats_each(lab: Lab) -> Finding:
+    from ridgeline.bench.paper_checks.flat_products import LOOKS, WAYS, points
     from ridgeline.kernels.registry import Unsupported
 
     judged = points(lab)
