@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ridgeline.bench.paper_checks.lab import Lab
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ MATRICES = ((4096, 4096), (4096, 11008), (11008, 4096))
 ROWS = (1, 2, 3, 4, 5, 7, 9, 12, 14, 16, 20, 26, 32, 40, 52, 64)
 """M that are judged: 48 points with the three matrices. Some are among those the dispatcher measures, some between."""
 MARGIN = 1.05
-LOOKS = (14, 21, 32, 48)
+LOOKS = (16, 24, 36, 54, 81)
 """Rounds after which a point's intervals are looked at; the last ends it. From fewer, any memory in the order of the ratios
 leaves no interval."""
 ENOUGH_S = 200.0
@@ -30,6 +32,7 @@ ENOUGH_S = 200.0
 neighbour on a shared machine disturbs in one visit it leaves alone in another."""
 CONFIDENCE = 0.95
 """Of a point, over all its looks."""
+BOOTSTRAPS = 2000
 HOPELESS = 2.0
 HOPELESS_ROUNDS = 3
 """A way that took more than twice the chosen one's time in each of the first three rounds is not timed further."""
@@ -92,6 +95,26 @@ class Point:
         if all(high is not None and high <= MARGIN for _, high in intervals):
             return "near"
         return "far" if any(low is not None and low > MARGIN for low, _ in intervals) else "unclear"
+
+
+def mean_gain(judged: Sequence[Point], way: str, confidence: float, seed: int = 0) -> tuple[float, float, float]:
+    """Geometric mean over the points of a way's time over the chosen one's, and its interval.
+
+    The mean is of each point's median round; the interval of 2,000 draws of rounds, with replacement, within every point.
+    Rounds of different points were timed at different times, so they are drawn apart.
+    """
+    draws = np.random.default_rng(seed)
+    logs, drawn = 0.0, np.zeros(BOOTSTRAPS)
+    for point in judged:
+        if way == point.chosen:
+            continue  # the dispatcher's own: 1 by definition
+        rounds = np.array(
+            [math.log(b / a) for a, b in zip(point.seconds[point.chosen], point.seconds[way], strict=False)]
+        )
+        logs += float(np.median(rounds))
+        drawn += np.median(rounds[draws.integers(len(rounds), size=(BOOTSTRAPS, len(rounds)))], axis=1)
+    ends = np.quantile(drawn, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0]) / len(judged)
+    return math.exp(logs / len(judged)), math.exp(ends[0]), math.exp(ends[1])
 
 
 _MEASURED: dict[int, tuple[Point, ...]] = {}

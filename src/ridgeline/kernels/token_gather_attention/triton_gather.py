@@ -205,9 +205,9 @@ def prepare(problem: TokenGatherAttention, constants: Tensors, context: Context)
 
 
 def compilations() -> tuple[Compilation, ...]:
-    """The gather in bfloat16 over the tuning space, and in float32; the reduction."""
+    """The gather in bfloat16, and in float32; the reduction. Float32's tile spills 8 bytes in bfloat16 on sm_89."""
     return (
-        *(_gather("bf16", config) for config in CONFIGS),
+        *(_gather("bf16", config) for config in CONFIGS[:2]),
         _gather("fp32", CONFIGS[2]),
         Compilation(
             kernel=reduce_kernel,
