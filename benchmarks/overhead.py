@@ -179,6 +179,7 @@ def harness_costs() -> list[float]:
                 "operator": "gemm",
                 "problem": {"m": 32 + index, "n": 64, "k": 64, "precision": "float32"},
                 "implementation": "torch",
+                "config": {},
                 "threads": unit.threads,
                 "cache": "warm",
                 "cache_bytes": unit.last_level_cache_bytes,

@@ -24,7 +24,7 @@ MATRICES = ((4096, 4096), (4096, 11008), (11008, 4096))
 ROWS = (1, 2, 3, 4, 5, 7, 9, 12, 14, 16, 20, 26, 32, 40, 52, 64)
 """M that are judged: 48 points with the three matrices. Some are among those the dispatcher measures, some between."""
 MARGIN = 1.05
-LOOKS = (16, 24, 36, 54, 81)
+LOOKS = (16, 24, 36, 54, 81, 121, 181)
 """Rounds after which a point's intervals are looked at; the last ends it. From fewer, any memory in the order of the ratios
 leaves no interval."""
 ENOUGH_S = 200.0
