@@ -102,7 +102,7 @@ bench-idealized: setup ## Predict requests from few: published A100 runtimes, th
 	$(BIN)/python benchmarks/idealized_published.py
 	$(BIN)/python benchmarks/idealized_live.py
 
-bench-attention: setup ## Hold the attention kernels against their bars, and read their compiled code (20 minutes); PASS or FAIL.
+bench-attention: setup ## Hold the attention kernels against their bars, and read their compiled code (12 minutes); PASS or FAIL.
 	$(BIN)/python benchmarks/attention.py
 
 clean: ## Remove the virtual environment and caches; never results.

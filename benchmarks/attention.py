@@ -3,8 +3,9 @@
     python benchmarks/attention.py [--store DIR] [--only PAPER]...
 
 Every ratio is one check of ``ridgeline papers``, carried out in this one run and stored: times of interleaved launches,
-cold, a median with its 99 % interval. The compiled code is that of ``ridgeline compile``, stored too. PASS: every ratio
-reaches its threshold, no kernel spills, and the bound of dense bfloat16 prefill reaches its share of the matrix roof.
+cold (warm where the peak rate stands beside it), a median with its 99 % interval. The compiled code is that of
+``ridgeline compile``, stored too. PASS: every ratio reaches its threshold, no kernel spills, and the bound of dense
+bfloat16 prefill reaches its share of the matrix roof.
 """
 
 from __future__ import annotations

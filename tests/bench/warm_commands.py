@@ -24,9 +24,8 @@ from typing import IO, Any
 PRELOADED = (
     "ridgeline.bench.compare_report", "ridgeline.bench.compare_command", "ridgeline.bench.doctor",
     "ridgeline.bench.measure_command", "ridgeline.bench.progress", "ridgeline.bench.refusals", "ridgeline.bench.run",
-    "ridgeline.bench.summary",
-    "ridgeline.bench.worker", "ridgeline.bench.launches", "ridgeline.bench.timing", "ridgeline.bench.checks",
-    "ridgeline.bench.devices.cuda_timer", "ridgeline.bench.contest",
+    "ridgeline.bench.summary", "ridgeline.bench.worker", "ridgeline.bench.launches", "ridgeline.bench.timing",
+    "ridgeline.bench.checks", "ridgeline.bench.devices.cuda_timer", "ridgeline.bench.contest",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ registry.load()
 THREADS = 2
 LEAST_PROBLEMS = 3
 """Test problems that every implementation has to take."""
-COMPILED_PROBLEMS = LEAST_PROBLEMS
+COMPILED_PROBLEMS = 4
 """Test problems of an implementation that calls a compiler for each: 5 to 8 s each."""
 POISONS = {torch.int8: 77, torch.int32: 0x5A5A5A5A}
 

@@ -5,7 +5,6 @@ Imports torch's kernels only through the registry: the check modules import this
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from ridgeline.analytical.operators import Attention
@@ -96,8 +95,3 @@ def _share(
         None if ratio.high is None else amount / ratio.high,
         None if ratio.low is None else amount / ratio.low,
     )
-
-
-def geometric_mean(values: list[float]) -> float:
-    """Of positive values."""
-    return math.exp(math.fsum(map(math.log, values)) / len(values))
