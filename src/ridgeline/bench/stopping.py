@@ -218,6 +218,10 @@ class StopWhenNarrow:
             EnoughMeasured(self.min_measured_s),
         )
 
+    def may_be_satisfied(self, n_blocks: int, measured_s: float) -> bool:
+        """Whether an interval is worth its half millisecond: before, there are too few blocks or too little time."""
+        return n_blocks >= self.min_blocks and measured_s >= self.min_measured_s
+
     def satisfied(self, summary: Summary, measured_s: float) -> bool:
         """Whether nothing more is needed."""
         progress = Progress(summary, measured_s, measured_s)

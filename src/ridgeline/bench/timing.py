@@ -142,7 +142,8 @@ def measure(
             measured_s += sum(samples) * per_sample
             pause_s = PAUSE_S
         elapsed_s = clock() - begun
-        if len(medians) >= 2:
+        spent = elapsed_s >= settings.budget_s
+        if len(medians) >= 2 and (spent or rule.may_be_satisfied(len(medians), measured_s)):
             summary = summarise_medians(medians, len(medians) * per_block)
             decision = rule.decide(Progress(summary, measured_s, elapsed_s), settings.budget_s, settings.extra_s)
             if decision.stop:
@@ -150,7 +151,7 @@ def measure(
                 if reason and left_out:
                     reason += f"; {len(left_out)} of {len(blocks)} blocks left out ({_causes(left_out)})"
                 return Timing(tuple(blocks), tuple(conditions), tuple(left_out), per_sample, summary, reason)
-        elif elapsed_s >= settings.budget_s and len(blocks) >= 2:
+        elif spent and len(medians) < 2 <= len(blocks):
             reason = (
                 f"{len(left_out)} of {len(blocks)} blocks were disturbed ({_causes(left_out)}), so all of them count"
             )
