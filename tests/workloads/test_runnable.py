@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from ridgeline.analytical.architectures import architecture_from_config
-from ridgeline.kernels.registry import get_implementation, load
+from ridgeline.kernels.gemm.native import MOST_ROWS
+from ridgeline.kernels.native.build import NO_COMPILER
+from ridgeline.kernels.registry import Run, Tensors, Unsupported, get_implementation, load
 from ridgeline.workloads.runnable import decoder as decoder_module
-from ridgeline.workloads.runnable.decoder import Decoder, generate
-from ridgeline.workloads.runnable.recomputed import TOLERANCES, recomputed_logits, relative_error
+from ridgeline.workloads.runnable.decoder import Decoder, Linear, generate
+from ridgeline.workloads.runnable.recomputed import TOLERANCE, recomputed_logits, relative_error
 from ridgeline.workloads.runnable.sizes import PRECISIONS, SIZES, DecoderSize, RunnableError, find_size
 
 TINY = DecoderSize(
@@ -29,8 +32,8 @@ def kernels() -> None:
 def test_logits_are_those_of_a_full_recomputation(precision: str, tied: bool) -> None:
     size = dataclasses.replace(TINY, tied=tied, kv_heads=4 if tied else 2)
     model = Decoder(size, precision, threads=1, seed=3)
-    assert relative_error(model, prompt_tokens=7, output_tokens=5, batch=2) < TOLERANCES[precision] / 5
-    assert relative_error(model, prompt_tokens=1, output_tokens=6) < TOLERANCES[precision] / 5
+    assert relative_error(model, prompt_tokens=7, output_tokens=5, batch=2) < TOLERANCE / 5
+    assert relative_error(model, prompt_tokens=1, output_tokens=6) < TOLERANCE / 5
 
 
 def test_a_wrong_cache_is_found() -> None:
@@ -54,30 +57,48 @@ def test_generation_is_greedy_and_tells_every_token() -> None:
     assert torch.equal(logits[:, 3:-1].argmax(-1), made)
 
 
-def test_the_registered_kernels_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_kernels_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[str] = []
 
-    def counted(operator: str, name: str) -> object:
-        found = get_implementation(operator, name)
+    def counted(name: str, make: Callable[..., Run]) -> Callable[..., Run]:
+        def making(*arguments: object) -> Run:
+            run = make(*arguments)
 
-        def prepare(problem: object, constants: object, context: object) -> object:
-            run = found.prepare(problem, constants, context)  # type: ignore[arg-type]
-
-            def counting(inputs: object, out: torch.Tensor) -> None:
-                used.append(f"{operator}/{name}")
-                run(inputs, out)  # type: ignore[arg-type]
+            def counting(inputs: Tensors, out: torch.Tensor) -> None:
+                used.append(name)
+                run(inputs, out)
 
             return counting
 
-        return dataclasses.replace(found, prepare=prepare)
+        return making
 
-    monkeypatch.setattr(decoder_module, "get_implementation", counted)
-    for precision, product in (("float32", "gemm/torch"), ("int8", "weight_only_gemm/torch_int8_packed")):
+    sdpa = get_implementation("attention", "torch_sdpa")
+    attention = dataclasses.replace(sdpa, prepare=counted("attention", sdpa.prepare))
+    monkeypatch.setattr(decoder_module, "get_implementation", lambda *_: attention)
+    for product in ("flat", "flat_int8"):
+        monkeypatch.setattr(decoder_module, product, counted(product, getattr(decoder_module, product)))
+    for precision, product in (("float32", "flat"), ("int8", "flat_int8")):
         used.clear()
         generate(Decoder(TINY, precision, threads=1), torch.ones(1, 3, dtype=torch.long), 2)
         assert used.count(product) == 2 * (TINY.layers * 4 + 1)
-        assert used.count("attention/torch_sdpa") == 2 * TINY.layers
+        assert used.count("attention") == 2 * TINY.layers
         assert len(used) == 2 * (TINY.layers * 5 + 1)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_more_rows_than_the_kernel_takes_go_through_it_in_shares(precision: str) -> None:
+    linear = Linear(40, 24, precision, torch.Generator().manual_seed(0), threads=1)
+    x = torch.randn(2 * MOST_ROWS + 3, 24)
+    torch.testing.assert_close(linear(x).double(), x.double() @ linear.matrix(), rtol=1e-5, atol=1e-5)
+
+
+def test_without_a_compiler_the_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(*_: object) -> None:
+        raise Unsupported(NO_COMPILER)
+
+    monkeypatch.setattr(decoder_module, "flat_panels", no_compiler)
+    with pytest.raises(RunnableError, match=r"the model's products are C\+\+: no C\+\+ compiler found: install g\+\+"):
+        Decoder(TINY, "float32", threads=1)
 
 
 def test_what_cannot_be_run_is_refused() -> None:
@@ -85,8 +106,6 @@ def test_what_cannot_be_run_is_refused() -> None:
         find_size("gpt")
     with pytest.raises(RunnableError, match="precision 'int3'"):
         Decoder(TINY, "int3", threads=1)
-    with pytest.raises(RunnableError, match="divisible by 16"):
-        Decoder(dataclasses.replace(TINY, ffn=100), "int8", threads=1)
     with pytest.raises(RunnableError, match="hidden=66 must be heads"):
         dataclasses.replace(TINY, hidden=66)
     model = Decoder(TINY, "float32", threads=1)

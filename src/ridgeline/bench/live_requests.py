@@ -109,14 +109,14 @@ def build(name: str, precision: str, unit: Unit) -> LiveModel:
     check_precision(precision)
     from ridgeline.kernels.registry import load  # this one and the next take seconds
     from ridgeline.workloads.runnable.decoder import Decoder
-    from ridgeline.workloads.runnable.recomputed import TOLERANCES, relative_error
+    from ridgeline.workloads.runnable.recomputed import TOLERANCE, relative_error
 
     load()
     decoder = Decoder(size, precision, unit.threads)
     error = relative_error(decoder)
-    if not error <= TOLERANCES[precision]:
-        raise RunnableError(f"{name} {precision}: logits are off by {error:.2g}, tolerance {TOLERANCES[precision]:g}")
-    return LiveModel(unit, decoder, error, TOLERANCES[precision])
+    if not error <= TOLERANCE:
+        raise RunnableError(f"{name} {precision}: logits are off by {error:.2g}, tolerance {TOLERANCE:g}")
+    return LiveModel(unit, decoder, error, TOLERANCE)
 
 
 def measure(

@@ -11,3 +11,8 @@ def pack(b: torch.Tensor, width: int) -> torch.Tensor:
     count = -(-n // width)
     padded = torch.nn.functional.pad(b, (0, count * width - n)) if n % width else b
     return padded.view(k, count, width).transpose(0, 1).contiguous()
+
+
+def unpack(panels: torch.Tensor, n: int) -> torch.Tensor:
+    """B[k, n] of the panels that :func:`pack` made."""
+    return panels.transpose(0, 1).reshape(panels.shape[1], -1)[:, :n]

@@ -1,4 +1,4 @@
-"""float32 matrix products with few rows in C++: C[m, n] = A[m, k] B[k, n] by GEMV or by a flat GEMM.
+"""float32 matrix products with few rows in C++: C[m, n] = A[m, k] B[k, n] by GEMV or by a flat GEMM, whose B may be int8.
 
 ``bind_*`` takes addresses, which the caller has checked (:mod:`ridgeline.kernels.native.tensors`) and keeps alive, and
 returns a function of no arguments for the measuring loop.
@@ -23,7 +23,8 @@ def _library() -> ctypes.CDLL:
     library.gemm_panel.restype = size
     library.gemm_gemv.argtypes = [*[address] * 3, *[size] * 3, count, count]
     library.gemm_flat.argtypes = [*[address] * 4, *[size] * 3, count, count]
-    for function in (library.gemm_gemv, library.gemm_flat):
+    library.gemm_flat_int8.argtypes = [*[address] * 5, *[size] * 3, count, count]
+    for function in (library.gemm_gemv, library.gemm_flat, library.gemm_flat_int8):
         function.restype = check_status
     return library
 
@@ -70,3 +71,25 @@ def bind_flat(
     _check(m, n, k, threads)
     numbers = (*map(ctypes.c_int64, (m, n, k)), ctypes.c_int32(threads), ctypes.c_int32(_PATHS.number(path)))
     return functools.partial(_library().gemm_flat, *map(pointer, (a, panels, c, scratch)), *numbers)
+
+
+def bind_flat_int8(
+    a: int,
+    panels: int,
+    scale: int,
+    c: int,
+    scratch: int,
+    m: int,
+    n: int,
+    k: int,
+    threads: int = 1,
+    *,
+    path: str | None = None,
+) -> Callable[[], Any]:
+    """As :func:`bind_flat`, for ``panels`` of int8 and ``scale`` [n] float32: c[i, j] = scale[j] (a B)[i, j].
+
+    Sums are float32, of products of float32 with the exact integers.
+    """
+    _check(m, n, k, threads)
+    numbers = (*map(ctypes.c_int64, (m, n, k)), ctypes.c_int32(threads), ctypes.c_int32(_PATHS.number(path)))
+    return functools.partial(_library().gemm_flat_int8, *map(pointer, (a, panels, scale, c, scratch)), *numbers)

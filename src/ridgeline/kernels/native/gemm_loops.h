@@ -70,7 +70,8 @@ static void gemv(const float* a, const float* b, float* c, int64_t m, int64_t n,
     }
 }
 
-// ---- Flat GEMM: B packed in panels of two vectors, [n / PANEL][k][PANEL]; A packed by blocks of k and of rows ----
+// ---- Flat GEMM: B packed in panels of two vectors, [n / PANEL][k][PANEL]; A packed by blocks of k and of rows. int8
+// weights become float32 on their way from the cache to the registers, which hides behind the sums of 6 rows ----
 
 constexpr int PANEL = 2 * LANES;
 constexpr int FLAT_ROWS = 6;         // of a register tile: 12 sums, two vectors of B and one of A in 15 registers
@@ -90,15 +91,16 @@ static void flat_pack(const float* a, float* packed, int64_t m, int64_t k, int64
     }
 }
 
-// c[ROWS][columns] (+)= a[depth][ROWS] b[depth][PANEL]. Meanwhile the first `lines` lines from `next` are fetched.
-template <int ROWS>
-static void flat_tile(const float* a, const float* b, float* c, int64_t n, int64_t depth, bool add, int64_t columns,
-                      const float* next, int64_t lines) {
+// c[ROWS][columns] (+)= a[depth][ROWS] b[depth][PANEL], and in the last block times the columns' `scale`, where there is
+// one. Meanwhile the first `lines` lines of 64 bytes from `next` are fetched.
+template <int ROWS, typename Weight>
+static void flat_tile(const float* a, const Weight* b, float* c, int64_t n, int64_t depth, bool add,
+                      const float* scale, int64_t columns, const Weight* next, int64_t lines) {
     Floats sum[ROWS][2];
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r) sum[r][0] = sum[r][1] = Floats{};
     const auto step = [&]() __attribute__((always_inline)) {
-        const Floats b0 = load(b), b1 = load(b + LANES);
+        const Floats b0 = load_row(b), b1 = load_row(b + LANES);
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) {
             const Floats x = splat(a[r]);
@@ -110,49 +112,57 @@ static void flat_tile(const float* a, const float* b, float* c, int64_t n, int64
     };
     int64_t i = 0;
     for (; i < depth && i < lines; ++i) {
-        __builtin_prefetch(next + 16 * i, 0, 2);
+        __builtin_prefetch(reinterpret_cast<const char*>(next) + 64 * i, 0, 2);
         step();
     }
     for (; i < depth; ++i) step();
-    for (int r = 0; r < ROWS; ++r) {
-        float* row = c + r * n;
-        for (int half = 0; half < 2; ++half) {
-            const int64_t count = columns - half * LANES < LANES ? columns - half * LANES : LANES;
-            if (count <= 0) break;
-            float* to = row + half * LANES;
+    for (int half = 0; half < 2; ++half) {
+        const int64_t count = columns - half * LANES < LANES ? columns - half * LANES : LANES;
+        if (count <= 0) break;
+        const Floats factor = scale ? load_first(scale + half * LANES, count) : splat(1.0f);
+        for (int r = 0; r < ROWS; ++r) {
+            float* to = c + r * n + half * LANES;
+            Floats value = sum[r][half];
+            if (add) value += count == LANES ? load(to) : load_first(to, count);
+            if (scale) value *= factor;
             if (count == LANES) {
-                store(to, add ? load(to) + sum[r][half] : sum[r][half]);
+                store(to, value);
             } else {
-                store_first(to, add ? load_first(to, count) + sum[r][half] : sum[r][half], count);
+                store_first(to, value, count);
             }
         }
     }
 }
 
-// All of C in the columns of panels [first, last): B from front to back, A again for each panel.
-static void flat(const float* packed_a, const float* panels, float* c, int64_t m, int64_t n, int64_t k, int64_t first,
-                 int64_t last) {
+// All of C in the columns of panels [first, last): B from front to back, A again for each panel. `scale` of every column
+// of C, or null.
+template <typename Weight>
+static void flat(const float* packed_a, const Weight* panels, const float* scale, float* c, int64_t m, int64_t n,
+                 int64_t k, int64_t first, int64_t last) {
+    constexpr int64_t LINE = 64 / sizeof(Weight);
     const int64_t tiles = flat_tiles(m);
     for (int64_t panel = first; panel < last; ++panel) {
         const int64_t columns = n - panel * PANEL < PANEL ? n - panel * PANEL : PANEL;
         for (int64_t start = 0; start < k; start += FLAT_DEPTH) {
             const int64_t depth = k - start < FLAT_DEPTH ? k - start : FLAT_DEPTH;
-            const float* b = panels + (panel * k + start) * PANEL;
+            const Weight* b = panels + (panel * k + start) * PANEL;
             // The block that comes after this one, a share of it in every tile; none after the last.
             const bool more = panel + 1 < last || start + depth < k;
-            const int64_t lines = more ? (depth * PANEL / 16 + tiles - 1) / tiles : 0;
+            const int64_t lines = more ? (depth * PANEL / LINE + tiles - 1) / tiles : 0;
+            const float* factors = scale && start + depth == k ? scale + panel * PANEL : nullptr;
             const float* a = packed_a + start * m;
             for (int64_t tile = 0; tile < tiles; ++tile) {
                 const int64_t row = flat_first_row(m, tile), rows = flat_first_row(m, tile + 1) - row;
                 float* to = c + row * n + panel * PANEL;
-                const float* ahead = b + depth * PANEL + 16 * lines * tile;
+                const Weight* ahead = b + depth * PANEL + LINE * lines * tile;
+                const bool add = start > 0;
                 switch (rows) {
-                    case 1: flat_tile<1>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
-                    case 2: flat_tile<2>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
-                    case 3: flat_tile<3>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
-                    case 4: flat_tile<4>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
-                    case 5: flat_tile<5>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
-                    default: flat_tile<6>(a, b, to, n, depth, start > 0, columns, ahead, lines); break;
+                    case 1: flat_tile<1>(a, b, to, n, depth, add, factors, columns, ahead, lines); break;
+                    case 2: flat_tile<2>(a, b, to, n, depth, add, factors, columns, ahead, lines); break;
+                    case 3: flat_tile<3>(a, b, to, n, depth, add, factors, columns, ahead, lines); break;
+                    case 4: flat_tile<4>(a, b, to, n, depth, add, factors, columns, ahead, lines); break;
+                    case 5: flat_tile<5>(a, b, to, n, depth, add, factors, columns, ahead, lines); break;
+                    default: flat_tile<6>(a, b, to, n, depth, add, factors, columns, ahead, lines); break;
                 }
                 a += rows * depth;
             }
@@ -160,6 +170,6 @@ static void flat(const float* packed_a, const float* panels, float* c, int64_t m
     }
 }
 
-static const Loops loops = {gemv, flat_pack, flat, PANEL, FLAT_DEPTH};
+static const Loops loops = {gemv, flat_pack, flat<float>, flat<int8_t>, PANEL, FLAT_DEPTH};
 
 }  // namespace ridgeline::RL_PATH

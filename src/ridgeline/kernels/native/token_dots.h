@@ -1,22 +1,7 @@
 // Dot products of one vector with rows of float32 or int8, for the loops over tokens. Included once per path, after
-// vectors.h.
+// vectors.h and int8_rows.h.
 
 namespace ridgeline::RL_PATH {
-
-typedef int8_t Bytes __attribute__((vector_size(LANES), may_alias));
-
-RL_INLINE Floats load_row(const float* address) { return load(address); }
-RL_INLINE Floats load_row(const int8_t* address) {
-#if defined(RL_AVX512)
-    return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(address))));
-#elif defined(RL_AVX2)
-    return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(address))));
-#else
-    Bytes value;
-    __builtin_memcpy(&value, address, sizeof value);
-    return __builtin_convertvector(value, Floats);
-#endif
-}
 
 RL_INLINE Floats load_row_first(const float* address, int64_t count) { return load_first(address, count); }
 RL_INLINE Floats load_row_first(const int8_t* address, int64_t count) {

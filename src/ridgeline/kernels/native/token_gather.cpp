@@ -41,17 +41,20 @@ struct Loops {
 #if RL_X86
 #define RL_AVX512
 #include "vectors.h"
+#include "int8_rows.h"
 #include "token_dots.h"
 #include "token_gather_loops.h"
 #include "vectors_end.h"
 #define RL_AVX2
 #include "vectors.h"
+#include "int8_rows.h"
 #include "token_dots.h"
 #include "token_gather_loops.h"
 #include "vectors_end.h"
 #endif
 #define RL_PORTABLE
 #include "vectors.h"
+#include "int8_rows.h"
 #include "token_dots.h"
 #include "token_gather_loops.h"
 #include "vectors_end.h"

@@ -30,17 +30,20 @@ struct SelectLoops {
 #if RL_X86
 #define RL_AVX512
 #include "vectors.h"
+#include "int8_rows.h"
 #include "token_dots.h"
 #include "token_select_loops.h"
 #include "vectors_end.h"
 #define RL_AVX2
 #include "vectors.h"
+#include "int8_rows.h"
 #include "token_dots.h"
 #include "token_select_loops.h"
 #include "vectors_end.h"
 #endif
 #define RL_PORTABLE
 #include "vectors.h"
+#include "int8_rows.h"
 #include "token_dots.h"
 #include "token_select_loops.h"
 #include "vectors_end.h"

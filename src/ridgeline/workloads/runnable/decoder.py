@@ -9,51 +9,65 @@ from dataclasses import dataclass
 import torch
 
 from ridgeline.analytical.operators import Attention, Gemm, WeightOnlyGemm
-from ridgeline.kernels.registry import Context, Run, get_implementation, get_operator
+from ridgeline.kernels.gemm.native import MOST_ROWS, flat, flat_panels
+from ridgeline.kernels.gemm.panels import unpack
+from ridgeline.kernels.registry import Context, Run, Unsupported, get_implementation, get_operator
+from ridgeline.kernels.weight_only_gemm.native import flat_int8, flat_int8_panels
 from ridgeline.workloads.runnable.sizes import DecoderSize, RunnableError, check_precision
-
-INT8_OPERANDS = "bfloat16"
-"""What activations are rounded to in a product with int8 weights: torch has a vector kernel for this one only."""
 
 
 class Linear:
-    """Y = X W for X [m, k] and a random W [k, n] such that Y varies as much as X; one prepared kernel for every m."""
+    """Y = X W for X [m, k] and a random W [k, n] such that Y varies as much as X, by the flat GEMM.
+
+    W is packed once, for every m. torch's product in its place packs a float32 W in every call from two rows on, so that
+    three tokens of a prompt took twice as long as one.
+
+    Raises:
+        RunnableError: where the C++ cannot be built.
+    """
 
     def __init__(self, n: int, k: int, precision: str, generator: torch.Generator, threads: int) -> None:
-        self._n, self._k, self._precision = n, k, precision
-        self._context = Context("cpu", threads)
+        self._n, self._k, self._precision, self._threads = n, k, precision, threads
         self._runs: dict[int, Run] = {}
-        name = "gemm" if precision == "float32" else "weight_only_gemm"
-        self._implementation = get_implementation(name, "torch" if precision == "float32" else "torch_int8_packed")
-        constants = dict(get_operator(name).make_constants(self._problem(1), generator))
-        if precision == "float32":
-            constants["b"].mul_(1.0 / math.sqrt(k))
-        self._constants = constants
+        operator = get_operator("gemm" if precision == "float32" else "weight_only_gemm")
+        constants = operator.make_constants(self._problem(1), generator)
+        try:
+            if precision == "float32":
+                self._panels = flat_panels(constants["b"].mul_(1.0 / math.sqrt(k)))
+                self._scale = torch.ones(1)
+            else:
+                self._panels = flat_int8_panels(constants["q"])
+                self._scale = constants["scale"].reshape(-1)
+        except Unsupported as error:
+            raise RunnableError(f"the model's products are C++: {error}") from None
 
     def _problem(self, m: int) -> Gemm | WeightOnlyGemm:
         if self._precision == "float32":
             return Gemm(m=m, n=self._n, k=self._k, precision="float32")
-        return WeightOnlyGemm(m=m, n=self._n, k=self._k, weight="int8", group=self._k, precision=INT8_OPERANDS)
+        return WeightOnlyGemm(m=m, n=self._n, k=self._k, weight="int8", group=self._k, precision="float32")
+
+    def _run(self, m: int) -> Run:
+        found = self._runs.get(m)
+        if found is None:
+            problem = self._problem(m)
+            if isinstance(problem, Gemm):
+                found = flat(problem, self._panels, self._threads)
+            else:
+                found = flat_int8(problem, self._panels, self._scale, self._threads)
+            self._runs[m] = found
+        return found
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """[m, n] float32 from [m, k] float32."""
-        m = len(x)
-        run = self._runs.get(m)
-        if run is None:
-            run = self._runs[m] = self._implementation.prepare(self._problem(m), self._constants, self._context)
-        if self._precision == "float32":
-            out = torch.empty(m, self._n)
-            run({"a": x}, out)
-            return out
-        rounded = torch.empty(m, self._n, dtype=torch.bfloat16)
-        run({"x": x.to(torch.bfloat16)}, rounded)
-        return rounded.float()
+        """[m, n] float32 from [m, k] float32; more rows than the kernel takes go through it in even shares."""
+        out = torch.empty(len(x), self._n)
+        shares = -(-len(x) // MOST_ROWS)
+        for rows, y in zip(x.tensor_split(shares), out.tensor_split(shares), strict=True):
+            self._run(len(rows))({"a": rows, "x": rows}, y)
+        return out
 
     def matrix(self) -> torch.Tensor:
         """W [k, n] in float64, as the kernel means it."""
-        if self._precision == "float32":
-            return self._constants["b"].double()
-        return (self._constants["q"].double() * self._constants["scale"].double()).T
+        return unpack(self._panels, self._n).double() * self._scale.double()
 
 
 @dataclass(frozen=True)
@@ -90,13 +104,11 @@ class Decoder:
         seed: of its weights.
 
     Raises:
-        RunnableError: for another precision, or dimensions that the int8 kernel does not take.
+        RunnableError: for another precision, or where the C++ of its products cannot be built.
     """
 
     def __init__(self, size: DecoderSize, precision: str, threads: int, seed: int = 0) -> None:
         check_precision(precision)
-        if precision == "int8" and (size.hidden % 16 or size.ffn % 16):
-            raise RunnableError(f"{size.name}: int8 needs hidden and ffn divisible by 16")
         self.size, self.precision, self.threads = size, precision, threads
         g = torch.Generator().manual_seed(seed)
         h, kv = size.hidden, size.kv_heads * size.head_dim
