@@ -91,21 +91,27 @@ static void flat_pack(const float* a, float* packed, int64_t m, int64_t k, int64
     }
 }
 
-// c[ROWS][columns] (+)= a[depth][ROWS] b[depth][PANEL], and in the last block times the columns' `scale`, where there is
-// one. Meanwhile the first `lines` lines of 64 bytes from `next` are fetched.
-template <int ROWS, typename Weight>
-static void flat_tile(const float* a, const Weight* b, float* c, int64_t n, int64_t depth, bool add,
+// c[ROWS][columns] (+)= a[depth][ROWS] b[depth][columns] for PANELS panels `next_panel` weights apart, and in the last
+// block times the columns' `scale`, where there is one. Meanwhile lines of 64 bytes are fetched: `lines` of them from
+// `next` on, and where there are several panels, what follows in each.
+template <int ROWS, int PANELS, typename Weight>
+static void flat_tile(const float* a, const Weight* b, int64_t next_panel, float* c, int64_t n, int64_t depth, bool add,
                       const float* scale, int64_t columns, const Weight* next, int64_t lines) {
-    Floats sum[ROWS][2];
+    constexpr int VECTORS = 2 * PANELS;
+    Floats sum[ROWS][VECTORS];
 #pragma GCC unroll 8
-    for (int r = 0; r < ROWS; ++r) sum[r][0] = sum[r][1] = Floats{};
+    for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; ++v) sum[r][v] = Floats{};
     const auto step = [&]() __attribute__((always_inline)) {
-        const Floats b0 = load_row(b), b1 = load_row(b + LANES);
+        Floats each[VECTORS];
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; ++v) each[v] = load_row(b + v / 2 * next_panel + v % 2 * LANES);
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) {
             const Floats x = splat(a[r]);
-            sum[r][0] += x * b0;
-            sum[r][1] += x * b1;
+#pragma GCC unroll 8
+            for (int v = 0; v < VECTORS; ++v) sum[r][v] += x * each[v];
         }
         a += ROWS;
         b += PANEL;
@@ -116,13 +122,15 @@ static void flat_tile(const float* a, const Weight* b, float* c, int64_t n, int6
         step();
     }
     for (; i < depth; ++i) step();
-    for (int half = 0; half < 2; ++half) {
-        const int64_t count = columns - half * LANES < LANES ? columns - half * LANES : LANES;
+#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; ++v) {
+        const int64_t count = columns - v * LANES < LANES ? columns - v * LANES : LANES;
         if (count <= 0) break;
-        const Floats factor = scale ? load_first(scale + half * LANES, count) : splat(1.0f);
+        const Floats factor = scale ? load_first(scale + v * LANES, count) : splat(1.0f);
+#pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) {
-            float* to = c + r * n + half * LANES;
-            Floats value = sum[r][half];
+            float* to = c + r * n + v * LANES;
+            Floats value = sum[r][v];
             if (add) value += count == LANES ? load(to) : load_first(to, count);
             if (scale) value *= factor;
             if (count == LANES) {
@@ -135,11 +143,32 @@ static void flat_tile(const float* a, const Weight* b, float* c, int64_t n, int6
 }
 
 // All of C in the columns of panels [first, last): B from front to back, A again for each panel. `scale` of every column
-// of C, or null.
+// of C, or null. One to three rows alone have too few sums to hide the latency of adding to one (4 cycles on Zen 3), so
+// they take several panels at a time: every sum is still made in the order of k, whatever the number of rows.
+template <int ROWS, int PANELS, typename Weight>
+static int64_t flat_panels(const float* a, const Weight* panels, const float* scale, float* c, int64_t n, int64_t k,
+                           int64_t first, int64_t last) {
+    int64_t panel = first;
+    for (; panel + PANELS <= last; panel += PANELS) {
+        const int64_t left = n - panel * PANEL, columns = left < PANELS * PANEL ? left : PANELS * PANEL;
+        for (int64_t start = 0; start < k; start += FLAT_DEPTH) {
+            const int64_t depth = k - start < FLAT_DEPTH ? k - start : FLAT_DEPTH;
+            const float* factors = scale && start + depth == k ? scale + panel * PANEL : nullptr;
+            const Weight* b = panels + (panel * k + start) * PANEL;
+            flat_tile<ROWS, PANELS>(a + start * ROWS, b, k * PANEL, c + panel * PANEL, n, depth, start > 0, factors,
+                                    columns, b, 0);
+        }
+    }
+    return panel;
+}
+
 template <typename Weight>
 static void flat(const float* packed_a, const Weight* panels, const float* scale, float* c, int64_t m, int64_t n,
                  int64_t k, int64_t first, int64_t last) {
     constexpr int64_t LINE = 64 / sizeof(Weight);
+    if (m == 1) first = flat_panels<1, 4>(packed_a, panels, scale, c, n, k, first, last);
+    if (m == 2) first = flat_panels<2, 2>(packed_a, panels, scale, c, n, k, first, last);
+    if (m == 3) first = flat_panels<3, 2>(packed_a, panels, scale, c, n, k, first, last);
     const int64_t tiles = flat_tiles(m);
     for (int64_t panel = first; panel < last; ++panel) {
         const int64_t columns = n - panel * PANEL < PANEL ? n - panel * PANEL : PANEL;
@@ -157,12 +186,12 @@ static void flat(const float* packed_a, const Weight* panels, const float* scale
                 const Weight* ahead = b + depth * PANEL + LINE * lines * tile;
                 const bool add = start > 0;
                 switch (rows) {
-                    case 1: flat_tile<1>(a, b, to, n, depth, add, factors, columns, ahead, lines); break;
-                    case 2: flat_tile<2>(a, b, to, n, depth, add, factors, columns, ahead, lines); break;
-                    case 3: flat_tile<3>(a, b, to, n, depth, add, factors, columns, ahead, lines); break;
-                    case 4: flat_tile<4>(a, b, to, n, depth, add, factors, columns, ahead, lines); break;
-                    case 5: flat_tile<5>(a, b, to, n, depth, add, factors, columns, ahead, lines); break;
-                    default: flat_tile<6>(a, b, to, n, depth, add, factors, columns, ahead, lines); break;
+                    case 1: flat_tile<1, 1>(a, b, 0, to, n, depth, add, factors, columns, ahead, lines); break;
+                    case 2: flat_tile<2, 1>(a, b, 0, to, n, depth, add, factors, columns, ahead, lines); break;
+                    case 3: flat_tile<3, 1>(a, b, 0, to, n, depth, add, factors, columns, ahead, lines); break;
+                    case 4: flat_tile<4, 1>(a, b, 0, to, n, depth, add, factors, columns, ahead, lines); break;
+                    case 5: flat_tile<5, 1>(a, b, 0, to, n, depth, add, factors, columns, ahead, lines); break;
+                    default: flat_tile<6, 1>(a, b, 0, to, n, depth, add, factors, columns, ahead, lines); break;
                 }
                 a += rows * depth;
             }

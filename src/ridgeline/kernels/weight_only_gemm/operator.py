@@ -38,6 +38,7 @@ class WeightOnlyGemmOperator(Operator):
         weight_case(1, 1, 1, "int8", 1, "float32"),
         weight_case(3, 5, 7, "int4", 7, "float32"),
         weight_case(5, 33, 48, "int8", 48, "float32"),
+        weight_case(14, 49, 600, "int8", 600, "float32"),
         weight_case(1, 129, 64, "int8", 64, "bfloat16"),
         weight_case(7, 66, 192, "int8", 192, "bfloat16"),
         weight_case(33, 34, 96, "int8", 96, "float16"),

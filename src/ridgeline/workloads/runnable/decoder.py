@@ -1,4 +1,4 @@
-"""A decoder with random weights that generates greedily with a KV cache; its products and attention are our kernels."""
+"""A decoder with random weights that generates greedily with a KV cache: products by our flat GEMM, attention by SDPA."""
 
 from __future__ import annotations
 
@@ -142,9 +142,20 @@ class Decoder:
     def forward(self, tokens: torch.Tensor, cache: Cache) -> torch.Tensor:
         """Logits [batch, vocabulary] after the last of ``tokens`` [batch, t]; the cache grows by t.
 
+        Products run on the model's threads, the rest on one: torch's threads, which go on looking for work for a while,
+        would take the processors from ours. With both, a decode step of the 125 M model took 18 ms instead of 12.
+
         Raises:
             RunnableError: where the cache is full, or several tokens follow a prompt (no chunked prefill here).
         """
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return self._forward(tokens, cache)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _forward(self, tokens: torch.Tensor, cache: Cache) -> torch.Tensor:
         size = self.size
         batch, t = tokens.shape
         s = cache.length + t
@@ -156,7 +167,7 @@ class Decoder:
         problem = Attention(
             batch=batch, q_heads=heads, kv_heads=kv, q_length=t, kv_length=s, head_dim=d, causal=True
         )  # fmt: skip
-        attend = self._attention.prepare(problem, {}, Context("cpu", self.threads))
+        attend = self._attention.prepare(problem, {}, Context("cpu", 1))
         x = self.embedding[tokens.reshape(-1)]
         for index, block in enumerate(self.blocks):
             qkv = block.qkv(self._norm(x, block.attention_norm)).view(batch, t, heads + 2 * kv, d)
