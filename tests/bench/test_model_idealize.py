@@ -15,7 +15,8 @@ from ridgeline.bench import live_requests
 from ridgeline.bench.cli import main
 from ridgeline.bench.devices.choose import choose_unit
 from ridgeline.bench.devices.unit import Observed
-from ridgeline.bench.live_requests import Trial, build, measure_into
+from ridgeline.bench.live_requests import Trial, build, measure, measure_into
+from ridgeline.bench.locks import held
 from ridgeline.results.measurement import Conditions
 from ridgeline.results.store import Store
 from ridgeline.workloads.runnable.sizes import SIZES, DecoderSize
@@ -223,6 +224,17 @@ def test_a_live_model_is_timed_and_stored(tmp_path: Path, monkeypatch: pytest.Mo
         assert len(record.samples_s) >= 2  # more where others computed beside it
         assert record.error_relative is not None
         assert record.error_relative < 1e-5
+
+
+@pytest.mark.usefixtures("own_locks")
+def test_measuring_leaves_the_lock_to_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A paper's check runs in a worker whose supervisor holds the unit: asking for it again would wait for ever."""
+    monkeypatch.setitem(SIZES, "tiny", TINY)
+    monkeypatch.setattr(live_requests, "MOST_TRIALS", 1)
+    live = build("tiny", "int8", choose_unit("cpu"))
+    with held({live.unit.placement.unit}), live.unit.session() as session:
+        found = measure(live, session, [(2, 2, 1)], trials=1, budget_s=10.0)
+    assert len(found[2, 2, 1][0].steps_s) == 2
 
 
 @pytest.mark.usefixtures("own_locks")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ridgeline_process import Run
@@ -75,6 +77,11 @@ def test_a_finding_that_contradicts_itself_cannot_be_built() -> None:
     ):
         with pytest.raises(CheckError, match=wrong):
             made(lambda lab, finding=finding: finding, kind).find(None)  # type: ignore[misc,arg-type]
+
+
+def test_a_finding_of_numpy_numbers_is_plain_json() -> None:
+    finding = Finding(passed=np.float64(1.0) > 0.5, value=np.float64(1.5), threshold=np.float32(0.5), text="t")
+    assert json.loads(json.dumps(asdict(finding)))["passed"] is True
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def build(name: str, precision: str, unit: Unit) -> LiveModel:
 
 def measure(
     live: LiveModel,
+    session: Session,
     requests: Sequence[Request],
     *,
     trials: int,
@@ -134,32 +135,31 @@ def measure(
     :data:`MOST_TRIALS`, of those requests whose trials do not agree yet (:func:`agree`). A trial that others shaped
     stays, marked, and its request is run again behind the rest of its round. After one, the next waits until the
     machine is quiet. All this ends with the budget; the first rounds are finished for as long again, and requests that
-    are left then keep the trials they have.
+    are left then keep the trials they have. The caller holds the unit's lock (:mod:`ridgeline.bench.locks`).
     """
     found: dict[Request, list[Trial]] = {request: [] for request in requests}
     order = random.Random(seed)
-    with live.unit.session() as session, held({live.unit.placement.unit}):
-        session.use(live.decoder.threads)
-        longest = max(requests, key=lambda r: r[0] * r[2])
-        live.trial((longest[0], 2, longest[2]), session)  # pages, thread pools, choices of kernels
-        began = time.monotonic()
-        fastest_s = min(live.probe() for _ in range(PROBES))
-        for number in range(max(trials, MOST_TRIALS)):
-            wanted = [r for r in requests if number < trials or not agree(found[r])]
-            queue = order.sample(wanted, len(wanted))
-            end_s = 2.0 * budget_s if number < trials else budget_s
-            while queue and time.monotonic() - began < end_s:
-                request = queue.pop(0)
-                fastest_s = _wait_until_fast(live, fastest_s, budget_s - (time.monotonic() - began))
-                trial = live.trial(request, session)
-                found[request].append(trial)
-                p, o, b = request
-                total = sum(trial.steps_s)
-                report(f"round {number + 1}: p={p} o={o} b={b} {total:.4g} s {trial.cause}")
-                left_s = budget_s - (time.monotonic() - began)
-                if trial.cause and left_s > 0.0 and len(found[request]) < 4 * MOST_TRIALS:
-                    queue.append(request)
-                    _wait_until_quiet(session, left_s)
+    session.use(live.decoder.threads)
+    longest = max(requests, key=lambda r: r[0] * r[2])
+    live.trial((longest[0], 2, longest[2]), session)  # pages, thread pools, choices of kernels
+    began = time.monotonic()
+    fastest_s = min(live.probe() for _ in range(PROBES))
+    for number in range(max(trials, MOST_TRIALS)):
+        wanted = [r for r in requests if number < trials or not agree(found[r])]
+        queue = order.sample(wanted, len(wanted))
+        end_s = 2.0 * budget_s if number < trials else budget_s
+        while queue and time.monotonic() - began < end_s:
+            request = queue.pop(0)
+            fastest_s = _wait_until_fast(live, fastest_s, budget_s - (time.monotonic() - began))
+            trial = live.trial(request, session)
+            found[request].append(trial)
+            p, o, b = request
+            total = sum(trial.steps_s)
+            report(f"round {number + 1}: p={p} o={o} b={b} {total:.4g} s {trial.cause}")
+            left_s = budget_s - (time.monotonic() - began)
+            if trial.cause and left_s > 0.0 and len(found[request]) < 4 * MOST_TRIALS:
+                queue.append(request)
+                _wait_until_quiet(session, left_s)
     return found
 
 
@@ -265,7 +265,8 @@ def measure_into(
         environment=environment(),
     )
     with store.create(manifest, unit.device) as writer:
-        found = measure(live, requests, trials=trials, budget_s=budget_s, report=report)
+        with unit.session() as session, held({unit.placement.unit}):
+            found = measure(live, session, requests, trials=trials, budget_s=budget_s, report=report)
         records = [record(live, run_id, request, ran, started_at) for request, ran in found.items()]
         for item in records:
             writer.append(item)

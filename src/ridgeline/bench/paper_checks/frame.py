@@ -68,9 +68,14 @@ class Finding:
     """Why it did not pass: of a ratio, the roofline's reason."""
 
     def __post_init__(self) -> None:
+        # A check may hand over numpy's numbers, which JSON does not take.
+        object.__setattr__(self, "passed", bool(self.passed))
         for name in ("value", "threshold"):
             number = getattr(self, name)
-            if number is not None and not math.isfinite(number):
+            if number is None:
+                continue
+            object.__setattr__(self, name, float(number))
+            if not math.isfinite(number):
                 raise CheckError(f"finding: {name} is {number}: leave it out and say why in `text`")
         if self.threshold is not None and self.value is None:
             raise CheckError("finding: a threshold without a value says nothing: give the value that was found")
