@@ -10,7 +10,7 @@ How long it takes is mostly the machine's noise of the moment: one round in a ro
 compared round by round, and the ratio has an interval. A tool that does not get there counts with the time it was asked
 to spend, which is less than it would take.
 
-    python benchmarks/overhead.py [--rounds 12] [--seconds 6]
+    python benchmarks/overhead.py [--rounds 24] [--seconds 6]
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def harness_costs() -> list[float]:
 def main() -> int:
     """Print both tables; 0 where both bars are met."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--rounds", type=int, default=12)
+    options.add_argument("--rounds", type=int, default=24)
     options.add_argument("--seconds", type=float, default=6.0)
     options.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     asked = options.parse_args()
