@@ -291,11 +291,9 @@ def main() -> int:
         f"{ordered[high - 1] * 1e3:.0f} ms, {len(costs)} cases), bar {COST_LIMIT_S * 1e3:.0f} ms"
     )
     fastest = max(ratios, key=lambda tool: ratios[tool][0])
-    _, low, high, _ = ratios[fastest]
-    passed = low <= 1.0 and high <= MOST_SLOWER and cost <= COST_LIMIT_S
-    print(
-        f"The fastest of the others is {fastest}; bar: the interval begins at most at 1, and ends at most at {MOST_SLOWER:g}"
-    )
+    ratio, _, high, _ = ratios[fastest]
+    passed = ratio <= 1.0 and high <= MOST_SLOWER and cost <= COST_LIMIT_S
+    print(f"The fastest of the others is {fastest}; bar: at most 1.00, its interval within {MOST_SLOWER:g}")
     print("PASS" if passed else "FAIL")
     return 0 if passed else 1
 

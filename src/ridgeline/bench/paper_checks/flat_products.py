@@ -89,11 +89,6 @@ class Point:
         return found.ratio, found.low, found.high
 
     @property
-    def over_best(self) -> float:
-        """Time of the chosen way over that of the best, in the median round; at most 1 where it is the best."""
-        return max(self.against(way)[0] for way in self.seconds if way != self.chosen)
-
-    @property
     def verdict(self) -> str:
         """``near`` the best where every interval ends below 5 %, ``far`` where one begins above, else ``unclear``."""
         intervals = [self.against(way)[1:] for way in self.seconds if way != self.chosen]
