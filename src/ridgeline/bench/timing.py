@@ -119,8 +119,9 @@ def measure(
     per_sample = max(1, math.ceil(SAMPLE_S / estimate_s))
     per_block = max(1, math.ceil(BLOCK_S / (per_sample * estimate_s)))
     if per_block > MOST_SAMPLES:
+        # Longer samples, and as many as fill the block: 64 of two launches of 0.28 ms would be a block of 36 ms.
         per_sample = math.ceil(per_sample * per_block / MOST_SAMPLES)
-        per_block = MOST_SAMPLES
+        per_block = max(1, math.ceil(BLOCK_S / (per_sample * estimate_s)))
     blocks: list[tuple[float, ...]] = []
     medians: list[float] = []
     conditions: list[Conditions] = []
