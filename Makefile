@@ -89,7 +89,13 @@ bench-power: setup ## Compare kernels with 5, 2 and 1 % more work: how often it 
 bench-coverage: setup ## Check how often our interval holds the truth, on synthetic series; PASS or FAIL.
 	$(BIN)/python benchmarks/interval_coverage.py
 
-bench-analytical: setup-test ## Bounds, predictions, serving and speed of the analytical side (half an hour); PASS or FAIL.
+# Its own environment: the peer's package would bring a hundred others, and is never imported by ours.
+$(VENV)/peer-aiconfigurator.stamp: $(VENV)/test.stamp
+	$(BIN)/python -m venv $(VENV)/peer-aiconfigurator
+	$(VENV)/peer-aiconfigurator/bin/python -m pip install -qq aiconfigurator==0.12.0
+	@touch $@
+
+bench-analytical: $(VENV)/peer-aiconfigurator.stamp ## Bounds, predictions, serving and speed of the analytical side (half an hour); PASS or FAIL.
 	$(BIN)/python benchmarks/analytical.py
 
 gpu-check: setup ## Try every GPU path on a few cases and write gpu-check.md and gpu-check.json; exits 2 without a GPU.

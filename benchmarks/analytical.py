@@ -14,6 +14,7 @@ PARTS = (
     ("serving_e2e.py", "the serving simulation against public end-to-end runs"),
     ("idealized_published.py", "published request times"),
     ("analytical_speed.py", "design points a second"),
+    ("surfaces_speed.py", "steps from utilisation surfaces against aiconfigurator's tables"),
     ("buy_speed.py", "a buyer's scenario of 30 devices and 40 layouts"),
 )
 

@@ -28,6 +28,8 @@ class Operation:
     work: Work
     count: Any = 1.0
     transfer: None = None
+    items: Any = 0.0
+    kernel: None = None
 
     @property
     def fusible(self) -> bool:
@@ -55,6 +57,7 @@ def operations_of(sequences: Any, q_length: Any, kv_length: Any, precision: str 
             "attention",
             attention_work(sequences, *heads, q_length, kv_length, HEAD_DIM, True, precision),
             LAYERS,
+            items=sequences * KV_HEADS,
         ),
         Operation("o", product(HIDDEN, HEADS * HEAD_DIM), LAYERS),
         Operation("add", elementwise_work(tokens * HIDDEN, 2.0, precision, 1.0), 2.0 * LAYERS),

@@ -52,7 +52,7 @@ def by_the_formulas(at: Points, device: Any, listed: Any) -> tuple[Any, Any]:
     for operation in listed:
         terms = limits(operation.work, device)
         own = PARAMETERS.get(operation.family, OWN)
-        slowed = np.maximum(terms.of("unit") / own.compute_share, terms.of("memory") / own.memory_share)
+        slowed = np.maximum(terms.product_s / own.compute_share, terms.of("memory") / own.memory_share)
         predicted += operation.count * (np.maximum(slowed, terms.overlapped_s) + own.overhead_s)
         if not operation.fusible:
             bound += operation.count * terms.overlapped_s
@@ -164,7 +164,28 @@ def test_a_precision_that_the_device_lacks_is_refused() -> None:
         on_device(form, A100, PARAMETERS)
 
 
-def test_a_fourth_constant_is_refused_and_not_forgotten() -> None:
-    _, form = llama("decode", 50)
-    with pytest.raises(ValueError, match="attention: item_s needs the items of an operation"):
-        on_device(form, H100, {**PARAMETERS, "attention": dataclasses.replace(ATTENTION, item_s=1e-6)})
+def test_a_fourth_constant_counts_the_items_of_attention() -> None:
+    at, form = llama("decode", 50)
+    per_item = {**PARAMETERS, "attention": dataclasses.replace(ATTENTION, item_s=1e-6)}
+    more = (
+        on_device(form, H100, per_item).columns(at).predicted_s
+        - on_device(form, H100, PARAMETERS).columns(at).predicted_s
+    )
+    assert H100.unit_count == 132
+    items = llama_layer.LAYERS * llama_layer.KV_HEADS * at.sequences / 132
+    assert more == pytest.approx(1e-6 * items, rel=1e-6)
+    listed = next(o for o in llama_layer.operations_of(*at.columns) if o.name == "attention")
+    one = load_architecture("llama-3-8b")
+    own = [o for o in operations(one, Phase.decode(at.sequences, at.kv_length)) if o.name == "attention"]
+    assert np.array_equal(own[0].items, listed.items)
+
+
+def test_a_share_of_arithmetic_is_one_of_the_matrix_units() -> None:
+    """Softmax's exponentials run beside the products: half of the matrix rate is not half of theirs."""
+    at, form = llama("prefill", 50)
+    found = on_device(form, H100, PARAMETERS).columns(at)
+    attention = next(o for o in llama_layer.operations_of(*at.columns) if o.name == "attention")
+    terms = limits(attention.work, H100)
+    assert np.all(terms.of("unit") >= terms.product_s)
+    _, predicted = by_the_formulas(at, H100, llama_layer.operations_of(*at.columns))
+    assert found.predicted_s == pytest.approx(predicted, rel=1e-9)

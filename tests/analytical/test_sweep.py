@@ -197,6 +197,12 @@ def test_a_device_without_a_price_has_no_cost(tmp_path: Path) -> None:
         ("[[precisions]]", '[[precisions]]\nweights = "bf17"', "precisions: weights: unknown precision 'bf17'"),
         ("step_within_ms = 20", "step_within_ms = true", "step_within_ms: must be a positive number, not True"),
         ("step_within_ms = 20", "[prediction]\noverhead_us = 5", "prediction.compute_share: missing"),
+        ("step_within_ms = 20", 'software = "ollama"', "software: must be one of vllm, sglang, trtllm, not 'ollama'"),
+        (
+            "step_within_ms = 20",
+            'software = "vllm"\n[prediction]\noverhead_us = 5\ncompute_share = 0.5\nmemory_share = 0.5',
+            "software: give it or [prediction], not both",
+        ),
         ("models", "model", "model: unknown key"),
         ("models", "= models", "s.toml: "),
     ],

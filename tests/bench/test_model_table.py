@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from ridgeline.analytical.calibration.public_tables import data_root
 from ridgeline.bench import cli
 
 H100 = ("--device", "nvidia-h100-sxm5-80gb")
@@ -48,9 +49,32 @@ def test_a_table_of_each_phase() -> None:
     by_name = {row["operator"]: row for row in decode["operators"]}
     assert by_name["gate_up"]["bound_by"] == "HBM"
     assert {row["operator"]: row for row in prefill["operators"]}["gate_up"]["bound_by"] == "matrix bfloat16"
+    for phase in document["phases"]:
+        assert phase["evidence"] == "fitted"
+        assert sum(row["predicted_s"] for row in phase["operators"]) == pytest.approx(phase["predicted_s"])
+        assert phase["unfused_s"] < phase["predicted_s"] < 3 * phase["unfused_s"]
     memory = document["memory"]
     assert memory["fits"]
     assert memory["weights_bytes"] == 2 * document["parameters"]
+
+
+@pytest.mark.skipif(data_root() is None, reason="needs the extra `data` (public tables)")
+def test_a_table_is_predicted_by_measured_kernels_where_asked() -> None:
+    plain, measured = (
+        table("llama-3-8b", *H100, "--phase", "decode", "--batch", "64", *more)["phases"][0]
+        for more in ((), ("--software", "vllm"))
+    )
+    assert (plain["evidence"], measured["evidence"]) == ("fitted", "surface")
+    assert measured["predicted_s"] == pytest.approx(plain["predicted_s"], rel=0.3)
+    own, theirs = ({r["operator"]: r["predicted_s"] for r in phase["operators"]} for phase in (plain, measured))
+    assert own["qkv"] != theirs["qkv"]
+    assert own["embedding"] == theirs["embedding"]
+
+
+def test_no_constants_of_accelerators_are_used_for_a_cpu() -> None:
+    precisions = [arg for name in ("activations", "weights", "kv") for arg in (f"--{name}", "float32")]
+    (phase,) = table("gpt2", "--device", "amd-epyc-9654", "--phase", "decode", *precisions)["phases"]
+    assert (phase["predicted_s"], phase["evidence"]) == (None, None)
 
 
 def test_every_phase_and_layout_has_a_table() -> None:
@@ -121,6 +145,7 @@ def test_people_get_a_table() -> None:
         (("llama-3-8b", *H100, "--keep", "lm_head"), "must be OPERATOR=PRECISION"),
         (("llama-3-8b", *H100, "--flash"), "--flash: belongs to --parity"),
         (("llama-3-8b", *H100, "--activations", "int8"), "activations: int8 products need weights of as few bits"),
+        (("llama-3-8b", *H100, "--software", "ollama"), "--software: no public table of 'ollama': one of vllm, sglang"),
         (("llama-3-8b", *H100, "--overlap", "2"), "overlap: must lie between 0 and 1"),
         (("llama-3-8b", *H100, "--parity", "genz"), "--parity: unknown 'genz'"),
         (("mamba-2.8b", *H100, "--parity", "llm-viewer"), "dense decoders with a gated MLP only"),

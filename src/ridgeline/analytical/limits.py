@@ -72,6 +72,15 @@ class Limits:
         return longest
 
     @property
+    def product_s(self) -> Any:
+        """The term of the matrix unit, or where it takes no part the longest of the units': what kernels' share of the
+        arithmetic peak is a share of."""
+        for name, kind, seconds in zip(self.names, self.kinds, self.seconds, strict=True):
+            if kind == "unit" and name.startswith("matrix "):
+                return seconds
+        return self.of("unit")
+
+    @property
     def dominant(self) -> Any:
         """Index into :attr:`names` of the term that decides: an int, or an intp column. The first of equals."""
         return np.argmax(np.stack(np.broadcast_arrays(*self.seconds)), axis=0)[()]

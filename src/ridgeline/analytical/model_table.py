@@ -10,15 +10,20 @@ import numpy as np
 
 from ridgeline.analytical import llm_viewer
 from ridgeline.analytical.architectures import Architecture, load_architecture
-from ridgeline.analytical.architectures.operations import operations
+from ridgeline.analytical.architectures.operations import Operation, operations
 from ridgeline.analytical.architectures.step import OperationTime, operation_times
+from ridgeline.analytical.calibration.public_tables import BACKENDS
+from ridgeline.analytical.calibration.step_constants import Attending, step_constants
+from ridgeline.analytical.calibration.surfaces import measured_kernels
 from ridgeline.analytical.catalogue import find_device
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, LayoutError, Precisions
 from ridgeline.analytical.limits import LimitError
 from ridgeline.analytical.memory import fit, largest_batch, memory
 from ridgeline.analytical.phases import Phase
+from ridgeline.analytical.prediction import Tier
 from ridgeline.analytical.quantities import bits
+from ridgeline.analytical.step_table import operation_seconds
 
 PHASES = ("prefill", "decode", "chunked", "mixed", "verify", "encoder")
 TRIED_TP = (2, 4, 8, 16, 32, 64)
@@ -56,6 +61,7 @@ class Request:
     any_size: bool = False
     parity: str | None = None
     flash: bool = False
+    software: str | None = None
 
 
 def make_table(request: Request) -> dict[str, Any]:
@@ -71,6 +77,8 @@ def make_table(request: Request) -> dict[str, Any]:
             raise TableError(f"--phase: unknown phase {name!r}: one of {', '.join(PHASES)}")
     if request.parity is not None:
         return _parity(request, architecture)
+    if request.software is not None and request.software not in BACKENDS:
+        raise TableError(f"--software: no public table of {request.software!r}: one of {', '.join(BACKENDS)}")
     if request.flash:
         raise TableError("--flash: belongs to --parity llm-viewer; our own table never stores scores")
     device = find_device(request.device)
@@ -202,6 +210,7 @@ def _phase_table(
     except LimitError as error:
         lacks = str(error).partition(";")[0]
         raise TableError(f"{lacks}; nothing is substituted: choose --activations that it has") from None
+    predicted, evidence = _predicted(name, listed, device, request)
     everything = sum(float(each.total_s) for each in timed)
     kept = [each for each in timed if not each.operation.fusible]
     launches = sum(float(each.operation.work.launches) * each.operation.count for each in kept)
@@ -211,7 +220,9 @@ def _phase_table(
         "phase": name,
         "sequences": float(phase.sequences),
         "tokens": float(phase.tokens),
-        "operators": [_row(each, fused_s) for each in timed],
+        "operators": [
+            {**_row(each, fused_s), "predicted_s": seconds} for each, seconds in zip(timed, predicted, strict=True)
+        ],
         "operations": sum(float(each.operation.work.flop) * each.operation.count for each in timed),
         "bytes": sum(float(each.operation.work.bytes) * each.operation.count for each in kept),
         "launches": launches,
@@ -221,7 +232,28 @@ def _phase_table(
             float(each.operation.work.launches) * each.operation.count for each in timed
         ),
         "tokens_per_s": float(phase.tokens) / fused_s,
+        "predicted_s": None if evidence is None else sum(predicted),
+        "evidence": evidence,
     }  # fmt: skip
+
+
+def _predicted(
+    name: str, listed: Sequence[Operation], device: Device, request: Request
+) -> tuple[list[Any], Tier | None]:
+    """Seconds that each operator is expected to take in all its runs, norms and sums as kernels of their own; and what they
+    rest on. No prediction for a CPU: constants come from accelerators only."""
+    if device.kind == "cpu":
+        return [None] * len(listed), None
+    attending: Attending = "both" if name == "mixed" else "decode" if name in ("decode", "verify") else "prefill"
+    constants = step_constants(device, attending, request.activations)
+    kernels = measured_kernels(device, request.software) if request.software else None
+    found = []
+    for each in listed:
+        if kernels is not None and each.kernel is not None and kernels.knows(each.kernel):
+            found.append(float(kernels.seconds(each, each.kernel) * each.count))
+        else:
+            found.append(float(operation_seconds(each, device, constants.parameters, substitute=False)[1]))
+    return found, "surface" if kernels is not None else constants.tier
 
 
 def _row(timed: OperationTime, total_s: float) -> dict[str, Any]:

@@ -6,6 +6,7 @@ will take. They are different types, and a prediction never lies under its bound
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +14,14 @@ Tier = Literal["measured", "surface", "fitted", "transferred", "bound"]
 """Evidence, strongest first: this very point was measured; between points measured on this device; constants fitted on
 this device; constants carried over from other devices; nothing but the bound."""
 TIERS: tuple[Tier, ...] = ("measured", "surface", "fitted", "transferred", "bound")
+EVIDENCE: Mapping[Tier, str] = {
+    "measured": "measured",
+    "surface": "by kernels that were measured on this device",
+    "fitted": "by constants fitted on this device",
+    "transferred": "by constants carried over from other devices or precisions",
+    "bound": "the bound alone",
+}
+"""For people."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ridgeline.analytical.collectives import Transfer
+from ridgeline.analytical.kernel_shape import KernelShape
 from ridgeline.analytical.work import RateKey, Work
 
 AGREEMENT = 1e-12
@@ -43,6 +44,10 @@ class Counted(Protocol):
     def fusible(self) -> bool: ...
     @property
     def transfer(self) -> Transfer | None: ...
+    @property
+    def items(self) -> Any: ...
+    @property
+    def kernel(self) -> KernelShape | None: ...
 
 
 OperationsOf = Callable[[Any, Any, Any], Sequence[Counted]]
@@ -165,6 +170,7 @@ class OperationForm:
     operations: Mapping[RateKey, Any]
     bytes: Any
     launches: Any
+    items: Any
     transfer: Transfer | None
     """What it sends each time, where it is a collective; its message is coefficients, too."""
 
@@ -244,6 +250,7 @@ def _counts(operation: Counted, coefficients: Callable[[Any], Any]) -> Operation
         {key: coefficients(count) for key, count in work.operations.items()},
         coefficients(work.bytes),
         coefficients(work.launches),
+        coefficients(operation.items * operation.count),
         transfer,
     )
 
@@ -251,7 +258,7 @@ def _counts(operation: Counted, coefficients: Callable[[Any], Any]) -> Operation
 def _agrees(form: OperationForm, operation: Counted, rows: Any, tolerance: float = AGREEMENT) -> bool:
     work = operation.work * operation.count
     pairs = [(form.operations[key], count) for key, count in work.operations.items()]
-    pairs += [(form.bytes, work.bytes), (form.launches, work.launches)]
+    pairs += [(form.bytes, work.bytes), (form.launches, work.launches), (form.items, operation.items * operation.count)]
     if form.transfer is not None and operation.transfer is not None:
         pairs.append((form.transfer.message_bytes, operation.transfer.message_bytes))
     return all(_equal(coefficients @ rows, truth, tolerance) for coefficients, truth in pairs)

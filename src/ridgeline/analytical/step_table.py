@@ -100,7 +100,7 @@ class DeviceStep:
         """Add the operations that are no polynomials, by their formulas."""
         operations = self.form.operations_of(*points.columns)
         for operation in (operations[i] for i in self.form.opaque):
-            bound, predicted = _operation_s(operation, self.device, self.parameters, self.substitute)
+            bound, predicted = operation_seconds(operation, self.device, self.parameters, self.substitute)
             bound_s += bound
             predicted_s += predicted
 
@@ -123,22 +123,18 @@ def on_device(
     Raises:
         LimitError: for a precision that the device lacks.
         CollectiveError: where it states no link that a collective could take.
-        ValueError: for constants with a fourth one, ``item_s``.
     """
-    for family, own in parameters.items():
-        if own.item_s:
-            raise ValueError(
-                f"{family or 'other families'}: item_s needs the items of an operation, which a step does not list"
-            )
     bound, predicted = [], []
     for operation in form.forms:
-        compute, memory, link = _lines(operation, device, substitute)
+        by_unit, memory, link = _lines(operation, device, substitute)
         own = _of(parameters, operation.family)
+        compute = list(by_unit.values())
         if not operation.fusible:
             bound.append([*compute, *memory, *link])
-        slowed = [*(line / own.compute_share for line in compute), *(line / own.memory_share for line in memory)]
+        slowed = [line / own.compute_share for line in shared(by_unit)] + [line / own.memory_share for line in memory]
         predicted.append([*slowed, *compute, *memory, *link])
-        predicted.append([operation.launches * own.overhead_s])
+        items = operation.items / _units(device)
+        predicted.append([operation.launches * own.overhead_s + items * own.item_s])
     outputs = [_groups(bound), _groups(predicted)]
     if form.memory is not None:
         outputs.append([[form.memory]])
@@ -291,13 +287,23 @@ def _numba_kernel() -> Kernel:
     return kernel
 
 
+def shared(by_unit: Mapping[str, Any]) -> list[Any]:
+    """Seconds of the units that a compute share is of: the matrix unit's, where it takes part."""
+    return [by_unit["matrix"]] if "matrix" in by_unit else list(by_unit.values())
+
+
+def _units(device: Device) -> float:
+    """Multiprocessors that items of work are spread over."""
+    return float(device.unit_count or 1)
+
+
 def _of(parameters: Mapping[str, ThreeParameters], family: str) -> ThreeParameters:
     own = parameters.get(family)
     return parameters[""] if own is None else own
 
 
-def _lines(form: OperationForm, device: Device, substitute: bool) -> tuple[list[Line], list[Line], list[Line]]:
-    """Lines of the units, of main memory and of the link: coefficients of seconds."""
+def _lines(form: OperationForm, device: Device, substitute: bool) -> tuple[dict[str, Line], list[Line], list[Line]]:
+    """Lines of each unit, of main memory and of the link: coefficients of seconds."""
     by_unit: dict[str, Line] = {}
     for key, coefficients in form.operations.items():
         rate = native_rate(device, key, substitute=substitute)
@@ -316,10 +322,10 @@ def _lines(form: OperationForm, device: Device, substitute: bool) -> tuple[list[
         line = message * ((at_1 - at_0) / 1e9)
         line[0] += at_0  # The first monomial is 1.
         link = [line * form.repeated]
-    return list(by_unit.values()), memory, link
+    return by_unit, memory, link
 
 
-def _operation_s(
+def operation_seconds(
     operation: Counted, device: Device, parameters: Mapping[str, ThreeParameters], substitute: bool
 ) -> tuple[Any, Any]:
     """Bound and prediction of one operation by its formulas: what :func:`_lines` is for one that is no polynomial."""
@@ -334,7 +340,9 @@ def _operation_s(
     memory_s = 0.0 if bandwidth is None else work.bytes / bandwidth.value_per_s
     link_s = 0.0 if operation.transfer is None else transfer_time(operation.transfer, device)
     least = np.maximum(np.maximum(compute_s, memory_s), link_s)
-    predicted = np.maximum(least, own.seconds(compute_s, memory_s) - own.overhead_s) + work.launches * own.overhead_s
+    slowed = own.seconds(functools.reduce(np.maximum, shared(by_unit), 0.0), memory_s) - own.overhead_s
+    each = work.launches * own.overhead_s + operation.items / _units(device) * own.item_s
+    predicted = np.maximum(least, slowed) + each
     return (0.0 if operation.fusible else operation.count * least), operation.count * predicted
 
 

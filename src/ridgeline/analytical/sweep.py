@@ -12,24 +12,31 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ridgeline.analytical.architectures.architecture import Architecture
 from ridgeline.analytical.architectures.operations import operations
 from ridgeline.analytical.architectures.parts import Embedding, Experts
-from ridgeline.analytical.calibration.three_parameters import ASSUMED, ThreeParameters
+from ridgeline.analytical.calibration.step_constants import step_constants
+from ridgeline.analytical.calibration.surfaces import measured_kernels, with_surfaces
+from ridgeline.analytical.calibration.three_parameters import ThreeParameters
 from ridgeline.analytical.collectives import CollectiveError
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, LayoutError, Precisions
 from ridgeline.analytical.limits import LimitError
 from ridgeline.analytical.memory import MEMORY_SHARE, memory
 from ridgeline.analytical.phases import Phase, PhaseError
+from ridgeline.analytical.prediction import Tier
 from ridgeline.analytical.step_form import Points, StepForm, decay, step_form
 from ridgeline.analytical.step_table import DeviceStep, Engine, StepColumns, chosen_engine, on_device
 
 PHASES = ("prefill", "decode")
+
+
+Evidence = Tier | Literal["given"]
+"""What the constants of a prediction rest on, as :data:`~ridgeline.analytical.prediction.Tier`; ``given`` with the grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +62,11 @@ class Grid:
     """Tokens of a prompt (prefill) or that a decoded token sees, itself included (decode); float64 column."""
     prices: Mapping[str, tuple[HourlyPrice, ...]] = dataclasses.field(default_factory=dict)
     """By device id; a device without any has no cost."""
-    parameters: Mapping[str, ThreeParameters] = dataclasses.field(default_factory=lambda: ASSUMED)
-    """By family of operations; the key ``""`` serves the others."""
+    parameters: Mapping[str, ThreeParameters] | None = None
+    """By family of operations; the key ``""`` serves the others. ``None``: each device's own
+    (:func:`~ridgeline.analytical.calibration.step_constants.step_constants`)."""
+    software: str | None = None
+    """Whose kernels predict where a device was measured; needs the extra ``data``."""
     memory_share: float = MEMORY_SHARE
 
 
@@ -84,6 +94,7 @@ class Swept:
     """One combination at every batch and length; columns of one length."""
 
     combination: Combination
+    evidence: Evidence
     batch: Any
     length: Any
     step: DeviceStep
@@ -127,13 +138,28 @@ def sweep(grid: Grid, engine: Engine = "auto") -> Iterator[Swept | Refused]:
                     for device in grid.devices:
                         on = dataclasses.replace(own, device=device.id)
                         capacity = device.main_memory.capacity_bytes * grid.memory_share
+                        parameters, evidence = _constants(grid, device, phase, precisions)
                         try:
-                            step = on_device(form, device, grid.parameters, capacity)
+                            step = on_device(form, device, parameters, capacity)
+                            kernels = measured_kernels(device, grid.software) if grid.software else None
+                            if kernels is not None:
+                                step, evidence = with_surfaces(step, kernels), "surface"
                         except (LimitError, CollectiveError) as error:
                             yield Refused(combination=on, reason=str(error))
                             continue
                         columns = step.columns(points, engine)
-                        yield Swept(combination=on, batch=batch, length=length, step=step, columns=columns)
+                        yield Swept(
+                            combination=on, evidence=evidence, batch=batch, length=length, step=step, columns=columns
+                        )
+
+
+def _constants(
+    grid: Grid, device: Device, phase: str, precisions: Precisions
+) -> tuple[Mapping[str, ThreeParameters], Evidence]:
+    if grid.parameters is not None:
+        return grid.parameters, "given"
+    found = step_constants(device, "prefill" if phase == "prefill" else "decode", precisions.activations)
+    return found.parameters, found.tier
 
 
 def model_form(
@@ -200,7 +226,7 @@ def sensitivity(step: DeviceStep, points: Points, change: float = 0.01) -> dict[
 
     Keys: ``arithmetic`` (every rate), ``bandwidth`` (of main memory), ``links``, ``overhead`` (one percent less of it).
     They add up to about 1: what limits a point says what a better device must have more of. Latencies of links are left
-    as they are.
+    as they are. By the step's constants, also where measured kernels predict it: a surface says nothing of another device.
     """
     device, more = step.device, 1.0 + change
     links = (dataclasses.replace(k, per_direction_bytes_per_s=k.per_direction_bytes_per_s * more) for k in device.links)
@@ -210,14 +236,20 @@ def sensitivity(step: DeviceStep, points: Points, change: float = 0.01) -> dict[
         "links": dataclasses.replace(device, links=tuple(links)),
         "overhead": device,
     }
-    less = {f: dataclasses.replace(own, overhead_s=own.overhead_s / more) for f, own in step.parameters.items()}
-    base = step.columns(points, "numpy").predicted_s
-    found = {}
-    for name, other in changed.items():
-        parameters = less if name == "overhead" else step.parameters
-        there = on_device(step.form, other, parameters, step.capacity_bytes, substitute=step.substitute)
-        found[name] = np.log(base / there.columns(points, "numpy").predicted_s) / np.log(more)
-    return found
+    less = {
+        family: dataclasses.replace(own, overhead_s=own.overhead_s / more, item_s=own.item_s / more)
+        for family, own in step.parameters.items()
+    }
+
+    def seconds(on: Device, parameters: Mapping[str, ThreeParameters]) -> Any:
+        there = on_device(step.form, on, parameters, step.capacity_bytes, substitute=step.substitute)
+        return there.columns(points, "numpy").predicted_s
+
+    base = seconds(device, step.parameters)
+    return {
+        name: np.log(base / seconds(other, less if name == "overhead" else step.parameters)) / np.log(more)
+        for name, other in changed.items()
+    }
 
 
 def _raised(ceiling: Any, factor: float) -> Any:

@@ -19,6 +19,7 @@ from ridgeline.analytical.inverse import InverseError, largest_within
 from ridgeline.analytical.step_table import DeviceStep, Engine
 from ridgeline.analytical.sweep import (
     Combination,
+    Evidence,
     HourlyPrice,
     Refused,
     Swept,
@@ -72,6 +73,7 @@ class _Origin:
     combination: Combination
     step: DeviceStep
     price: HourlyPrice | None
+    evidence: Evidence
 
 
 def run_scenario(scenario: Scenario, out: Path, engine: Engine = "auto") -> Summary:
@@ -109,7 +111,7 @@ def run_scenario(scenario: Scenario, out: Path, engine: Engine = "auto") -> Summ
                 fitting += int(np.count_nonzero(item.columns.fits))
                 for workload, front in _fronts(item, price if priced else None, len(origins)).items():
                     fronts[workload] = fronts[workload].merged(front) if workload in fronts else front
-                origins.append(_Origin(item.combination, item.step, price))
+                origins.append(_Origin(item.combination, item.step, price, item.evidence))
         if writer is None:
             raise SweepError(f"no combination of the scenario can be: {'; '.join(refused)}")
         writer.close()
@@ -142,12 +144,13 @@ def _table(item: Swept, price: HourlyPrice | None) -> Any:
     columns: dict[str, Any] = {}
     for name, value in _labels(item.combination).items():
         if isinstance(value, str):
-            columns[name] = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, dtype=np.int32)), pa.array([value]))
+            columns[name] = _repeated(value, n)
         else:
             columns[name] = pa.array(np.full(n, value, dtype=np.int32))
     columns["batch"], columns["length"] = (pa.array(c.astype(np.int64)) for c in (item.batch, item.length))
     columns["bound_s"] = pa.array(item.columns.bound_s)
     columns["predicted_s"] = pa.array(item.columns.predicted_s)
+    columns["evidence"] = _repeated(item.evidence, n)
     columns["memory_bytes"] = pa.array(item.columns.memory_bytes)
     columns["fits"] = pa.array(item.columns.fits)
     columns["tokens_per_s"] = pa.array(item.tokens_per_s)
@@ -158,6 +161,12 @@ def _table(item: Swept, price: HourlyPrice | None) -> Any:
         columns["usd_per_device_hour"] = pa.array(np.full(n, price.usd_per_device_hour))
         columns["usd_per_million_tokens"] = pa.array(item.usd_per_million_tokens(price))
     return pa.table(columns)
+
+
+def _repeated(text: str, rows: int) -> Any:
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, dtype=np.int32)), pa.array([text]))
 
 
 def _fronts(item: Swept, price: HourlyPrice | None, origin: int) -> dict[Workload, _Front]:
@@ -189,6 +198,7 @@ def _described(fronts: Mapping[Workload, _Front], origins: list[_Origin], cost: 
             row["usd_per_device_hour"] = None if source.price is None else source.price.usd_per_device_hour
             row |= {cost if name == "cost" else name: value for name, value in named.items()}
             row["batch"] = int(named["batch"])
+            row["evidence"] = source.evidence
             of_origin.setdefault(int(front.origin[i]), []).append((row, named["batch"], length))
             rows.append(row)
         described.append({"model": model, "phase": phase, "length": int(length), "rows": rows})

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ridgeline.analytical.architectures import load_architecture
-from ridgeline.analytical.calibration.three_parameters import ASSUMED, ThreeParameters
+from ridgeline.analytical.calibration.public_tables import BACKENDS
+from ridgeline.analytical.calibration.three_parameters import ThreeParameters
 from ridgeline.analytical.catalogue import catalogue, find_device
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, Precisions
@@ -20,7 +21,7 @@ from ridgeline.analytical.sweep import PHASES, Grid, HourlyPrice
 
 KEYS = (
     "models", "devices", "phases", "batches", "lengths", "precisions", "layouts", "prices", "prediction",
-    "memory_share", "step_within_ms",
+    "memory_share", "step_within_ms", "software",
 )  # fmt: skip
 
 
@@ -43,7 +44,8 @@ def load_scenario(path: Path) -> Scenario:
     Keys: ``models`` (built-in names or config.json), ``devices`` (ids, files, or ``"all"``), ``phases`` (prefill,
     decode), ``batches`` and ``lengths`` (lists, or ``{from, to, step}``), ``[[precisions]]`` (weights, activations, kv,
     group), ``[[layouts]]`` (tp, pp, ep, dp), ``[[prices]]`` (device, usd_per_device_hour, date), ``[prediction]`` and
-    ``[prediction.FAMILY]`` (overhead_us, compute_share, memory_share), ``memory_share``, ``step_within_ms``.
+    ``[prediction.FAMILY]`` (overhead_us, compute_share, memory_share), ``software`` (vllm, sglang, trtllm: its measured
+    kernels predict), ``memory_share``, ``step_within_ms``.
 
     Raises:
         SweepError: one line with file, key and remedy; errors of models and devices pass through, one line each.
@@ -72,6 +74,7 @@ def load_scenario(path: Path) -> Scenario:
         lengths=read.axis("lengths"),
         prices=read.prices(devices),
         parameters=read.parameters(),
+        software=read.software(),
         memory_share=read.share("memory_share", values.get("memory_share", MEMORY_SHARE)),
     )
     return Scenario(grid=grid, step_within_s=None if within is None else within * 1e-3)
@@ -172,10 +175,18 @@ class _Reader:
                     found[device.id] = tuple(HourlyPrice(usd_per_device_hour=u, date=d) for u, d in sorted(ends))
         return found
 
-    def parameters(self) -> Mapping[str, ThreeParameters]:
+    def software(self) -> str | None:
+        found = self.values.get("software")
+        if found is not None and found not in BACKENDS:
+            raise self.error("software", f"must be one of {', '.join(BACKENDS)}, not {found!r}")
+        if found is not None and "prediction" in self.values:
+            raise self.error("software", "give it or [prediction], not both: each says what predicts")
+        return found
+
+    def parameters(self) -> Mapping[str, ThreeParameters] | None:
         given = self.values.get("prediction")
         if given is None:
-            return ASSUMED
+            return None
         if not isinstance(given, dict):
             raise self.error("prediction", "must be a table")
         families = {"": {k: v for k, v in given.items() if not isinstance(v, dict)}}

@@ -70,6 +70,6 @@ def _row(row: Mapping[str, Any], cost: str) -> str:
     most = max(row["elasticity"], key=row["elasticity"].get)
     return (
         f"{row['device']} {sizes} {row['precision']} batch {row['batch']}: {1e3 * row['predicted_s']:.4g} ms "
-        f"(bound {1e3 * row['bound_s']:.4g}), {row['tokens_per_s']:.4g} tokens/s, {row[cost]:.4g} {cost}, "
-        f"most by {most}"
+        f"({row['evidence']}, bound {1e3 * row['bound_s']:.4g}), "
+        f"{row['tokens_per_s']:.4g} tokens/s, {row[cost]:.4g} {cost}, most by {most}"
     )

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ridgeline.analytical.prediction import EVIDENCE
+
 PLAIN_WIDTH = 160
 
 
@@ -44,13 +46,21 @@ def print_table(document: dict[str, Any], as_json: bool) -> None:
             f"{phase['phase']}: at least {time_text(phase['seconds'])} for {phase['tokens']:.0f} tokens{extra}",
             highlight=False,
         )
+        if phase.get("predicted_s") is not None:
+            console.print(
+                f"{phase['phase']}: predicted {time_text(phase['predicted_s'])}, {EVIDENCE[phase['evidence']]}",
+                highlight=False,
+            )
     for note in document["notes"]:
         console.print(f"note: {note}", highlight=False)
 
 
 def _table(phase: dict[str, Any]) -> Table:
     table = Table(title=f"{phase['phase']}, {phase['sequences']:.0f} sequences", title_justify="left")
-    for heading in ("block", "operator", "x", "GFLOP", "MB", "FLOP/B", "bound by", "time", "share"):
+    predicted = phase.get("predicted_s") is not None
+    for heading in (
+        "block", "operator", "x", "GFLOP", "MB", "FLOP/B", "bound by", "bound", "share", *(["predicted"] if predicted else []),
+    ):  # fmt: skip
         table.add_column(heading, justify="left" if heading in ("block", "operator", "bound by") else "right")
     for row in phase["operators"]:
         intensity = row["intensity_flop_per_byte"]
@@ -64,11 +74,12 @@ def _table(phase: dict[str, Any]) -> Table:
             row["bound_by"],
             time_text(row["seconds"]),
             "fused" if row["share"] is None else f"{row['share']:.1%}",
+            *([time_text(row["predicted_s"])] if predicted else []),
         )
     table.add_section()
     table.add_row(
         "total", "", "", f"{phase['operations'] / 1e9:.4g}", f"{phase['bytes'] / 1e6:.4g}", "", "",
-        time_text(phase["seconds"]), "",
+        time_text(phase["seconds"]), "", *([time_text(phase["predicted_s"])] if predicted else []),
     )  # fmt: skip
     return table
 

@@ -46,12 +46,18 @@ def table(
         str | None, typer.Option(help="llm-viewer: by LLM-Viewer's formulas and hardware table, defects included.")
     ] = None,
     flash: Annotated[bool, typer.Option("--flash", help="With --parity: its FlashAttention variant.")] = False,
+    software: Annotated[
+        str | None,
+        typer.Option(
+            help="vllm, sglang or trtllm: predict by its measured kernels where there are any (extra `data`)."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
-    """Show each operator's operations, bytes, intensity, bound and time on a device of the catalogue.
+    """Show each operator's operations, bytes, intensity, bound and predicted time on a device of the catalogue.
 
-    Times are bounds: what no implementation can beat. Operators follow one another; norms, rotations, activations and
-    sums count as fused into their neighbours in the total, and are shown with the time they would take alone.
+    The bound is what no implementation can beat; in its total norms, rotations, activations and sums count as fused into
+    their neighbours. The prediction is what kernels of today take, each operator for itself, and says what it rests on.
     """
     from ridgeline.analytical.model_table import Request, make_table
     from ridgeline.bench.model_table import print_table
@@ -61,5 +67,6 @@ def table(
         cached=cached, chunk=chunk, drafted=drafted, source=source, weights=weights, activations=activations, kv=kv,
         keep=tuple(keep or ()), group=group, tp=tp, pp=pp, ep=ep, dp=dp, overlap=overlap, launch_s=launch_us * 1e-6,
         any_size=any_size, parity=parity, flash=flash,
+        software=software,
     )  # fmt: skip
     print_table(make_table(request), as_json=json)

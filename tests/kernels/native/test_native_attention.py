@@ -12,16 +12,8 @@ import torch
 from ridgeline.analytical.operators import Attention
 from ridgeline.kernels.attention.operator import AttentionOperator
 from ridgeline.kernels.native import attention
-from ridgeline.kernels.native.attention import (
-    NativeAttention,
-    Pages,
-    Shape,
-    Tiles,
-    calibrate,
-    default_splits,
-    mask_slice,
-    master_mask,
-)
+from ridgeline.kernels.native.attention import NativeAttention, Pages, calibrate, mask_slice, master_mask
+from ridgeline.kernels.native.attention_tiles import DIRECT_ROWS, Shape, Tiles, default_splits
 from ridgeline.kernels.native.build import NativeCallError
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="needs a C++ compiler")
@@ -64,7 +56,7 @@ def test_every_path_gives_the_reference(path: str, transform: str, shape: Shape)
         pytest.skip(f"this CPU has no {path}")
     given = inputs(shape)
     asked = problem(shape, transform="sigmoid" if transform == "sigmoid" else "softmax")
-    tiles = SMALL if shape.rows > attention.DIRECT_ROWS else None
+    tiles = SMALL if shape.rows > DIRECT_ROWS else None
     kernel = NativeAttention(
         shape, transform=transform, causal=True, bias=asked.score_bias, tiles=tiles, path=path, threads=1
     )

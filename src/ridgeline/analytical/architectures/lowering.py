@@ -12,6 +12,7 @@ import numpy as np
 from ridgeline.analytical.architectures.parts import Rows
 from ridgeline.analytical.architectures.stack import Stack
 from ridgeline.analytical.collectives import Kind, Transfer
+from ridgeline.analytical.kernel_shape import KernelShape
 from ridgeline.analytical.layout import Layout, Precisions
 from ridgeline.analytical.operators import all_reduce_work, gemm_work, weight_only_gemm_work
 from ridgeline.analytical.phases import Phase, PhaseError
@@ -37,6 +38,10 @@ class Operation:
     """How often it runs in the step."""
     transfer: Transfer | None = None
     """What it sends, where it is a collective."""
+    items: Any = 0.0
+    """Attention's items of work in one run: KV heads of all sequences. 0 where none are counted."""
+    kernel: KernelShape | None = None
+    """``None`` where it is no single kernel of a listed family."""
 
     @property
     def fusible(self) -> bool:
@@ -72,9 +77,14 @@ class Lowering:
             return sum(1.0 * g.sequences for g in self.groups)
         return sum(1.0 * g.sequences * g.sampled for g in self.groups)
 
-    def one(self, name: str, family: Family, work: Work, transfer: Transfer | None = None) -> Operation:
-        """An operation of the block at hand."""
-        return Operation(name=name, block=self.block, family=family, work=work, count=self.count, transfer=transfer)
+    def one(self, name: str, family: Family, work: Work, **more: Any) -> Operation:
+        """An operation of the block at hand; ``more`` as :class:`Operation` has it."""
+        return Operation(name=name, block=self.block, family=family, work=work, count=self.count, **more)
+
+    def attention(self, name: str, works: list[Work], kv_heads: int, kernel: KernelShape | None = None) -> Operation:
+        """Attention of all groups in one run, from the work of each."""
+        items = sum(1.0 * g.sequences * kv_heads for g in self.groups)
+        return self.one(name, "attention", total_work(works), items=items, kernel=kernel)
 
     def gemm(self, name: str, m: Any, n: Any, k: Any) -> Operation:
         """Y[m, n] = X[m, k] W[n, k]^T in the precisions that hold for the operator."""
@@ -84,11 +94,13 @@ class Lowering:
             work = weight_only_gemm_work(m, n, k, weight, group, operands, scale=self.stream, output=self.stream)
         else:
             work = gemm_work(m, n, k, operands, weight=weight, output=self.stream)
-        return self.one(name, "gemm", work)
+        sizes = {"m": m, "n": n, "k": k}
+        plain = KernelShape(family="gemm", sizes=sizes, precision=operands if weight == operands else "")
+        return self.one(name, "gemm", work, kernel=plain)
 
     def collective(self, name: str, kind: Kind, message: Any, work: Work, ranks: int) -> Operation:
         """A collective of ``ranks`` ranks."""
-        return self.one(name, "collective", work, Transfer(kind=kind, message_bytes=message, ranks=ranks))
+        return self.one(name, "collective", work, transfer=Transfer(kind=kind, message_bytes=message, ranks=ranks))
 
     def all_reduce(self, name: str, rows: Any, width: int) -> Operation:
         """The sum of ``rows`` x ``width`` over the devices of a replica."""

@@ -17,6 +17,7 @@ from ridgeline.analytical.architectures.mixers import (
     SelectiveScan,
     StateSpaceDuality,
 )
+from ridgeline.analytical.kernel_shape import KernelShape
 from ridgeline.analytical.operators import (
     attention_pairs,
     attention_work,
@@ -90,13 +91,29 @@ def _attention(step: Lowering, part: Attention) -> Iterator[Operation]:
         )
         for g in step.groups
     ]
-    yield step.one(f"{prefix}attention", "attention", total_work(works))
+    yield step.attention(f"{prefix}attention", works, kv_heads, _listed_kernel(step, part, q_heads, kv_heads))
     if part.output_gate:
         yield step.one(
             "output_gate", "elementwise",
             elementwise_work(step.tokens * q_heads * part.value_dim, 2, step.stream, 2.0),
         )  # fmt: skip
     yield step.gemm(f"{prefix}o", step.tokens, part.width, q_heads * part.value_dim)
+
+
+def _listed_kernel(step: Lowering, part: Attention, q_heads: int, kv_heads: int) -> KernelShape | None:
+    """Causal attention of equal sequences, as the public tables list it."""
+    causal = part.causal and step.causal and not part.cross
+    if len(step.groups) != 1 or not causal or part.value_dim != part.head_dim:
+        return None
+    (group,) = step.groups
+    sizes = {
+        "batch": group.sequences, "q_heads": q_heads, "kv_heads": kv_heads, "q_length": group.q_length,
+        "kv_length": group.kv_length, "head_dim": part.head_dim, "window": part.window or 0,
+    }  # fmt: skip
+    return KernelShape(
+        family="attention decode" if group.decoding else "attention prefill", sizes=sizes,
+        precision=step.stream if step.precisions.kv == step.stream else "",
+    )  # fmt: skip
 
 
 def _relative(step: Lowering, part: Attention, heads: int) -> Iterator[Operation]:
@@ -132,7 +149,7 @@ def _latent_attention(step: Lowering, part: LatentAttention) -> Iterator[Operati
         )  # fmt: skip
         attention.append(_latent_scores(step, part, g, heads))
     yield step.one("kv_b", "gemm", total_work(projections))
-    yield step.one("attention", "attention", total_work(attention))
+    yield step.attention("attention", attention, 1)  # All heads share the latents.
     yield step.gemm("o", step.tokens, part.width, heads * part.value_dim)
 
 

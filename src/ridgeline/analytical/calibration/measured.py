@@ -102,7 +102,7 @@ def check_table(table: PublicTable, device: Device, precision: str, limit: int |
 
 def measured_rows(
     root: Path, devices: Mapping[str, Device], family: str, system: str, precision: str = "bfloat16",
-    limit: int | None = None,
+    limit: int | None = None, backend: str | None = None,
 ) -> Rows | None:  # fmt: skip
     """Rows of every clean table of a family on a system, past the gate; ``None`` where there are none.
 
@@ -112,9 +112,10 @@ def measured_rows(
         family, system: which.
         precision: of operands and stored values.
         limit: at most so many rows of each table.
+        backend: only this software's.
     """
     parts = []
-    for table in public_tables(root, family=family, system=system, clean=True):
+    for table in public_tables(root, family=family, system=system, backend=backend, clean=True):
         device = devices.get(table.device_id)
         if device is None:
             continue

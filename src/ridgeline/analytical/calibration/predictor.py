@@ -98,6 +98,15 @@ class Predictor:
             tier=max(tiers, key=TIERS.index), bound_s=bound,
         )  # fmt: skip
 
+    def constants_of(self, family: str, device: Device, precision: str) -> tuple[ThreeParameters, Tier]:
+        """The constants of a family on a device, of all software together, and the evidence they rest on.
+
+        Raises:
+            PredictionError: for a family without constants.
+        """
+        evidence = self._evidence(family, device, precision, "")
+        return evidence.constants, evidence.tier
+
     def _kinds(self, family: str, shapes: Mapping[str, Any], shape: Any, software: str | None) -> list[tuple[str, Any]]:
         """(kind of kernel, rows of it); all rows under the empty name where no software is named."""
         if software is None and family != "gemm":

@@ -51,6 +51,9 @@ CLEAN: Mapping[tuple[str, str], str] = {
 }
 """(system, backend) to the version whose tables were found clean (the A100 has no clean TensorRT-LLM table)."""
 
+BACKENDS = ("vllm", "sglang", "trtllm")
+"""Software whose kernels the tables time."""
+
 PRECISIONS: Mapping[str, tuple[str, str]] = {
     "bfloat16": ("bfloat16", "bfloat16"),
     "fp8": ("float8_e4m3fn", "float8_e4m3fn"),

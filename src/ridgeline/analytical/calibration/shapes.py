@@ -133,8 +133,8 @@ def rows_of(family: str, columns: Mapping[str, Any], device: Device, precision: 
         items=items,
         kernels=kernel_kinds(family, columns, columns["software"]),
         software=np.asarray(columns["software"], dtype=object),
-        site=np.stack([_log2(columns[name]) for name in site], axis=1),
-        load=np.stack([_log2(columns[name]) for name in load], axis=1),
+        site=np.stack([log2_sizes(columns[name]) for name in site], axis=1),
+        load=np.stack([log2_sizes(columns[name]) for name in load], axis=1),
         features=np.column_stack([balance, np.log2(working_set / max(cache_bytes(device), 1.0)), *features]),
     )
 
@@ -161,8 +161,8 @@ def kernel_kinds(family: str, columns: Mapping[str, Any], software: Any) -> Any:
     )
 
 
-def _log2(values: Any) -> Any:
-    """Base-2 logarithm; a window of zero (none) lies beyond any length."""
+def log2_sizes(values: Any) -> Any:
+    """Base-2 logarithms; a window of zero (none) lies beyond any length."""
     values = np.asarray(values, dtype=np.float64)
     return np.where(values > 0.0, np.log2(np.maximum(values, 1.0)), 20.0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ridgeline.analytical.purchase.evaluate import Answer
@@ -137,6 +137,20 @@ def _sources(values: Mapping[str, Any]) -> list[str]:
     return [*lines, *(f"- {line}" for line in values["assumed"]), ""]
 
 
+def _evidence(options: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which devices' kernels were measured, and which are judged by others."""
+    said = {
+        "fitted": "Kernel constants fitted on public measurements of the device itself",
+        "transferred": "Kernel constants carried over from other devices or precisions",
+    }
+    lines = []
+    for tier, text in said.items():
+        devices = [option["device"] for option in options if option["step_times_from"] == tier]
+        if devices:
+            lines += [f"{text}: {', '.join(devices)}.", ""]
+    return lines
+
+
 def _work(values: Mapping[str, Any]) -> list[str]:
     s = values["screening"]
     lines = [
@@ -147,6 +161,7 @@ def _work(values: Mapping[str, Any]) -> list[str]:
         f"({s['simulations']} simulations, {s['steps']} steps); {values['draws']} draws with seed {values['seed']}; "
         f"{s['seconds']:.1f} s.",
         "",
+        *_evidence(values["options"]),
         "Simulated:",
         "",
         *(f"- {line}" for line in s["simulated"]),

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ridgeline.analytical.calibration.step_constants import step_constants
+from ridgeline.analytical.prediction import TIERS, Tier
 from ridgeline.analytical.purchase.chance import Certain, Chance, Lognormal, Triangular
 from ridgeline.analytical.purchase.decide import Driver, quantiles
 from ridgeline.analytical.purchase.evaluate import Answer
@@ -112,10 +114,17 @@ def assumed(answer: Answer) -> list[str]:
     return found
 
 
+def _evidence(option: Option) -> Tier:
+    """What the constants of the option's step times rest on: the weakest of its traffic."""
+    found = (step_constants(option.facts.device, "both", plan.traffic.activations).tier for plan in option.plans)
+    return max(found, key=TIERS.index)
+
+
 def _option(answer: Answer, place: int) -> dict[str, Any]:
     option, decision = answer.options[place], answer.decision
     return {
         "device": option.name,
+        "step_times_from": _evidence(option),
         "probability_cheapest": float(decision.probability_cheapest[place]),
         "expected_regret_usd": float(decision.expected_regret_usd[place]),
         "serves_share": float(np.isfinite(option.cost_usd).mean()),

@@ -1,10 +1,10 @@
 """Times of steps of a model on a device in a layout, and how sure they are.
 
 A step's time is that of its operators one after the other, each from its bound: operations over the rate that kernels of its
-family reach, bytes over the bandwidth they reach, whichever is longer, and a launch. The shares are medians of those fitted to
-public kernel tables (peers-analytical.md 3.3), so they are *assumed* here, for every device alike: what a device does better or
-worse than that is its device effect. The evidence is kept in three parts, because they cancel differently when options are
-compared:
+family reach, bytes over the bandwidth they reach, whichever is longer, and a launch. The constants are those fitted on the
+device's public measurements, or carried over from others (:mod:`ridgeline.analytical.calibration.step_constants`): what a device
+does better or worse than they say is its device effect. The evidence is kept in three parts, because they cancel differently
+when options are compared:
 
 * the *software efficiency*, kernels' time over the engine's, and what an engine adds to the *first token*: common to all
   candidates, so they move costs, hardly rankings;
@@ -14,7 +14,7 @@ compared:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,7 +22,8 @@ import numpy as np
 
 from ridgeline.analytical.architectures.architecture import Architecture
 from ridgeline.analytical.architectures.operations import Operation, operations
-from ridgeline.analytical.calibration.three_parameters import ASSUMED
+from ridgeline.analytical.calibration.step_constants import Attending, StepConstants, step_constants
+from ridgeline.analytical.calibration.three_parameters import ThreeParameters
 from ridgeline.analytical.collectives import CollectiveError, link_for, transfer_time
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, LayoutError, Precisions
@@ -32,14 +33,14 @@ from ridgeline.analytical.phases import Group, Phase, PhaseError
 from ridgeline.analytical.purchase.chance import Chance, Lognormal
 from ridgeline.analytical.work import Work
 
-SOFTWARE_EFFICIENCY: Chance = Lognormal(0.83, 0.15)
-"""Simulated over measured time per output token: the median of 559 public runs of dense models is 1 / 1.20, the medians of the
+SOFTWARE_EFFICIENCY: Chance = Lognormal(0.86, 0.15)
+"""Simulated over measured time per output token: the median of 559 public runs of dense models is 1 / 1.16, the medians of the
 engines differ by about 15 % (benchmarks/serving_e2e.py on aiconfigurator-core 0.12.0, H100, H200 and B200, 2026-11)."""
-FIRST_TOKEN: Chance = Lognormal(1.55, 0.6)
-"""Measured over simulated time to first token, beyond that of the time per output token: 1.90 in the median of the same runs,
+FIRST_TOKEN: Chance = Lognormal(1.42, 0.6)
+"""Measured over simulated time to first token, beyond that of the time per output token: 1.65 in the median of the same runs,
 which is what tokenizers, the network and the bunching of requests may add; runs differ by a factor of 2.2."""
 DEVICE_SIGMA = 0.2
-"""Assumed. The medians of the three systems of those runs differ by 0.08 only, but all are NVIDIA's and near in age; ratios of two
+"""Assumed. The medians of the three systems of those runs differ by 0.09 only, but all are NVIDIA's and near in age; ratios of two
 devices' kernel times, predicted, err 5 to 19 % in the median of a pair (peers-analytical.md 3.3): 0.19 / 0.67 is the standard
 deviation of a pair's logarithm, over the root of 2 that of one device."""
 SHAPE_SIGMA = 0.2
@@ -70,9 +71,6 @@ class StepModel(Protocol):
         ...
 
 
-Operations = Callable[[Architecture, Phase, Precisions, Layout], tuple[Operation, ...]]
-
-
 @dataclass(frozen=True)
 class OperatorSteps:
     """Step times from the operators of an architecture."""
@@ -82,6 +80,7 @@ class OperatorSteps:
     layout: Layout
     precisions: Precisions
     kv_tokens: int
+    constants: Mapping[Attending, StepConstants]
 
     def step_times(self, prefill_tokens: Any, prefill_context: Any, sequences: Any, context_tokens: Any) -> Any:
         """Seconds of columns of one length; 0 for steps without a token.
@@ -118,7 +117,13 @@ class OperatorSteps:
                     )
                 phase = Phase(name="mixed", groups=tuple(groups))
                 listed = operations(self.architecture, phase, self.precisions, self.layout)
-                found[rows] = sum(operator_time(each, self.device) * each.count for each in listed if not each.fusible)
+                attending: Attending = "both" if len(groups) == 2 else "prefill" if with_prefill else "decode"
+                by_family = self.constants[attending].parameters
+                found[rows] = sum(
+                    operator_time(each, self.device, by_family.get(each.family, by_family[""])) * each.count
+                    for each in listed
+                    if not each.fusible
+                )
         return found
 
 
@@ -137,14 +142,13 @@ def _prompts(tokens: Any, mean: Any) -> Group:
     )
 
 
-def operator_time(operation: Operation, device: Device) -> Any:
-    """Seconds of one run of an operator by kernels with the constants that are :data:`ASSUMED` for its family.
+def operator_time(operation: Operation, device: Device, own: ThreeParameters) -> Any:
+    """Seconds of one run of an operator by kernels with the constants ``own``.
 
     Raises:
         LimitError: where the device lacks the precision.
         CollectiveError: where it states no link.
     """
-    own = ASSUMED.get(operation.family, ASSUMED[""])
     work = operation.work
     if operation.transfer is not None:
         local = limits(Work(read_bytes=work.read_bytes, written_bytes=work.written_bytes), device)
@@ -153,7 +157,8 @@ def operator_time(operation: Operation, device: Device) -> Any:
             transfer_time(operation.transfer, device) / LINK_REACH + latency, local.of("memory") / own.memory_share
         )
     found = limits(work, device)
-    return own.seconds(found.of("unit"), found.of("memory"))
+    items = operation.items / float(device.unit_count or 1)
+    return np.maximum(own.seconds(found.product_s, found.of("memory"), items), found.overlapped_s)
 
 
 def step_model(
@@ -201,4 +206,6 @@ def step_model(
             )
     except LayoutError as error:
         raise UnservableError(f"{who}: {error}") from None
-    return OperatorSteps(architecture, device, layout, precisions, kv_tokens)
+    attending: tuple[Attending, ...] = ("prefill", "decode", "both")
+    constants = {each: step_constants(device, each, precisions.activations) for each in attending}
+    return OperatorSteps(architecture, device, layout, precisions, kv_tokens, constants)

@@ -83,7 +83,7 @@ def mask_slices_equal_tril(lab: Lab) -> Finding:
 )
 def tile_sweep(lab: Lab) -> Finding:
     from ridgeline.bench.devices.cpu import detect
-    from ridgeline.kernels.native.attention import Tiles, resident_bytes
+    from ridgeline.kernels.native.attention_tiles import Tiles, resident_bytes
     from ridgeline.kernels.registry import Context, get_implementation, get_operator
 
     problem = _problem(1024, 2)

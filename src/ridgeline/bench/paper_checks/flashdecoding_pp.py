@@ -50,7 +50,8 @@ def unified_max_agrees(lab: Lab) -> Finding:
 def overflow_falls_back(lab: Lab) -> Finding:
     import torch
 
-    from ridgeline.kernels.native.attention import NativeAttention, Shape
+    from ridgeline.kernels.native.attention import NativeAttention
+    from ridgeline.kernels.native.attention_tiles import Shape
 
     lab.implementation("attention", decode(4096), "native_unified_max")  # its source is the check's too
     shape = Shape(1, 32, 8, 1, 4096, 128)

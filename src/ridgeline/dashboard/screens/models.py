@@ -10,6 +10,7 @@ import streamlit as st
 from ridgeline.analytical.architectures import builtin_models
 from ridgeline.analytical.catalogue import DeviceError, catalogue
 from ridgeline.analytical.model_table import Request, make_table, phases_of
+from ridgeline.analytical.prediction import EVIDENCE
 from ridgeline.dashboard.figures.look import PLOT_CONFIG
 from ridgeline.dashboard.figures.step import step_bars
 from ridgeline.dashboard.quantity_text import MISSING, engineering, plain
@@ -36,8 +37,9 @@ def readable(rows: pd.DataFrame) -> pd.DataFrame:
             "bytes": [engineering(v, "B") for v in rows["bytes"]],
             "intensity": [plain(v, "FLOP/B") for v in rows["intensity_flop_per_byte"]],
             "bound by": rows["bound_by"],
-            "time": [engineering(v, "s") for v in rows["seconds"]],
+            "bound": [engineering(v, "s") for v in rows["seconds"]],
             "share": [f"{v:.1%}" for v in rows["share"]],
+            "predicted": [MISSING if pd.isna(v) else engineering(v, "s") for v in rows["predicted_s"]],
         }
     )
 
@@ -69,7 +71,8 @@ with st.sidebar:
 
 st.caption(
     f"{architecture.parameter_count / 1e9:.3g} B parameters, {architecture.attention_kind}, "
-    f"{architecture.main.layer_count} layers · bounds from data sheets: no implementation is faster, real ones are slower"
+    f"{architecture.main.layer_count} layers · bounds from data sheets: no implementation is faster; predictions: what "
+    "kernels of today take, norms and sums as kernels of their own"
 )
 if not chosen:
     st.info("Choose a device in the sidebar.", icon=":material/memory:")
@@ -95,6 +98,8 @@ for device_id in chosen:
         {
             "device": device.name,
             "bound of the step": engineering(step["seconds"], "s"),
+            "predicted": MISSING if step["predicted_s"] is None else engineering(step["predicted_s"], "s"),
+            "prediction from": MISSING if step["evidence"] is None else EVIDENCE[step["evidence"]],
             "tokens per second at most": engineering(step["tokens_per_s"], ""),
             "mostly bound by": f"{limits.idxmax()} ({limits.max() / step['seconds']:.0%})",
             "weights": engineering(held["weights_bytes"], "B"),

@@ -6,7 +6,8 @@ import torch
 
 from ridgeline.analytical.operators import Attention
 from ridgeline.analytical.operators.attention import SIGMOIDS
-from ridgeline.kernels.native.attention import NativeAttention, Shape, default_tiles, tiles_from
+from ridgeline.kernels.native.attention import NativeAttention
+from ridgeline.kernels.native.attention_tiles import Shape, default_tiles, tiles_from
 from ridgeline.kernels.native.build import NativeBuildError, NativeCallError
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
 

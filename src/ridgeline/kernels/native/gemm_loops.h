@@ -93,7 +93,7 @@ static void flat_pack(const float* a, float* packed, int64_t m, int64_t k, int64
 
 // c[ROWS][columns] (+)= a[depth][ROWS] b[depth][columns] for PANELS panels `next_panel` weights apart, and in the last
 // block times the columns' `scale`, where there is one. Meanwhile lines of 64 bytes are fetched: `lines` of them from
-// `next` on, and where there are several panels, what follows in each.
+// `next` on.
 template <int ROWS, int PANELS, typename Weight>
 static void flat_tile(const float* a, const Weight* b, int64_t next_panel, float* c, int64_t n, int64_t depth, bool add,
                       const float* scale, int64_t columns, const Weight* next, int64_t lines) {
@@ -142,9 +142,9 @@ static void flat_tile(const float* a, const Weight* b, int64_t next_panel, float
     }
 }
 
-// All of C in the columns of panels [first, last): B from front to back, A again for each panel. `scale` of every column
-// of C, or null. One to three rows alone have too few sums to hide the latency of adding to one (4 cycles on Zen 3), so
-// they take several panels at a time: every sum is still made in the order of k, whatever the number of rows.
+// C[ROWS, n] in the columns of panels [first, last), PANELS at a time; the first panel that is left over. One to three
+// rows alone have too few sums to hide the latency of adding to one (4 cycles on Zen 3). Every sum is still made in the
+// order of k, whatever the number of rows.
 template <int ROWS, int PANELS, typename Weight>
 static int64_t flat_panels(const float* a, const Weight* panels, const float* scale, float* c, int64_t n, int64_t k,
                            int64_t first, int64_t last) {
@@ -162,6 +162,8 @@ static int64_t flat_panels(const float* a, const Weight* panels, const float* sc
     return panel;
 }
 
+// All of C in the columns of panels [first, last): B from front to back, A again for each panel. `scale` of every column
+// of C, or null.
 template <typename Weight>
 static void flat(const float* packed_a, const Weight* panels, const float* scale, float* c, int64_t m, int64_t n,
                  int64_t k, int64_t first, int64_t last) {

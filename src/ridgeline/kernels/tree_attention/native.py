@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from ridgeline.analytical.operators import TreeAttention
-from ridgeline.kernels.native.attention import NativeAttention, Shape
+from ridgeline.kernels.native.attention import NativeAttention
+from ridgeline.kernels.native.attention_tiles import Shape
 from ridgeline.kernels.native.build import NativeBuildError, NativeCallError
 from ridgeline.kernels.registry import Context, Run, Tensors, Unsupported, implementation
 

@@ -1,0 +1,132 @@
+"""Whole-model steps from utilisation surfaces, points a second, against aiconfigurator's tables in the same run.
+
+The same steps of Llama-3.1-8B on an H100 with vLLM 0.24's kernels: decode and prefill at random batches and lengths. Ours is
+the sweep with measured kernels (`software = "vllm"`), bound and memory fit included; theirs is `InferenceSession.run_static`
+in mode SILICON in a virtual environment of its own, its session made beforehand. Rounds alternate. What each of us predicts at
+the same points is compared as well. The last line is PASS where ours makes at least 20 times as many points a second, in both
+phases and in every round.
+
+    python benchmarks/surfaces_speed.py [PYTHON]    # of an environment with aiconfigurator==0.12.0
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BAR = 20.0
+ROUNDS = 5
+THEIR_POINTS = 3000
+BATCHES, LENGTHS = 256, 1024
+"""Of our grid, from 1 on; lengths in steps of 8 tokens. Their points are drawn from it."""
+DEVICE, SYSTEM, BACKEND, VERSION = "nvidia-h100-sxm5-80gb", "h100_sxm", "vllm", "0.24.0"
+MODEL, THEIR_MODEL = "llama-3.1-8b", "meta-llama/Meta-Llama-3.1-8B"
+PEER = Path(sys.prefix) / "peer-aiconfigurator" / "bin" / "python"
+PHASES = ("decode", "prefill")
+
+
+def points() -> list[tuple[int, int]]:
+    """(batch, length) of the points that both are asked."""
+    rng = np.random.default_rng(0)
+    batch = rng.integers(1, BATCHES + 1, THEIR_POINTS)
+    length = 8 * rng.integers(1, LENGTHS + 1, THEIR_POINTS)
+    return list(zip(batch.tolist(), length.tolist(), strict=True))
+
+
+class Peer:
+    """aiconfigurator in a process of its own that answers round after round."""
+
+    def __init__(self, python: Path) -> None:
+        self._process = subprocess.Popen(
+            [str(python), str(Path(__file__).with_name("surfaces_speed_peer.py")), SYSTEM, BACKEND, VERSION, THEIR_MODEL],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        self.ready = self._answer()
+
+    def ask(self, phase: str, asked: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """Seconds that it took, and those that it predicts, milliseconds, ``None`` where it predicts nothing."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"phase": phase, "points": asked}) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return dict(json.loads(line))
+        raise SystemExit("aiconfigurator ended: run surfaces_speed_peer.py by hand to see why")
+
+
+def ours(phase: str) -> tuple[float, int, Any]:
+    """Seconds of a sweep, its points, and a function of (batch, length) to its prediction."""
+    from ridgeline.analytical.architectures import load_architecture
+    from ridgeline.analytical.catalogue import catalogue
+    from ridgeline.analytical.layout import Layout, Precisions
+    from ridgeline.analytical.sweep import Grid, Swept, step_points, sweep
+
+    grid = Grid(
+        models={MODEL: load_architecture(MODEL)}, devices=(catalogue()[DEVICE],), phases=(phase,),
+        precisions=(Precisions(),), layouts=(Layout(),), batches=np.arange(1.0, BATCHES + 1.0),
+        lengths=8.0 * np.arange(1.0, LENGTHS + 1.0),
+        software=BACKEND,
+    )  # fmt: skip
+    begun = time.perf_counter()
+    (found,) = sweep(grid)
+    took = time.perf_counter() - begun
+    if not isinstance(found, Swept) or found.evidence != "surface":
+        raise SystemExit(f"no surfaces for {DEVICE}: {found}")
+
+    def at(asked: Sequence[tuple[int, int]]) -> Any:
+        batch, length = np.array(asked, dtype=np.float64).T
+        return found.step.columns(step_points(phase, Layout(), batch, length)).predicted_s
+
+    return took, len(found.batch), at
+
+
+def main() -> int:
+    """Print points a second of both; 0 where the bar is met."""
+    python = Path(sys.argv[1]) if len(sys.argv) > 1 else PEER
+    if not python.exists():
+        raise SystemExit(f"surfaces_speed: {python} is not there: `make bench-analytical` makes it")
+    begun = time.perf_counter()
+    ours("decode")
+    print(f"fitting the surfaces, once: {time.perf_counter() - begun:.1f} s")
+    peer = Peer(python)
+    print(f"aiconfigurator {peer.ready['version']}, its tables loaded in {peer.ready['seconds']:.1f} s")
+    failed = False
+    for phase in PHASES:
+        ratios, own_rates, their_rates = [], [], []
+        asked = points()
+        for _ in range(ROUNDS):
+            took, count, at = ours(phase)
+            theirs = peer.ask(phase, asked)
+            own_rates.append(count / took)
+            their_rates.append(len(asked) / theirs["seconds"])
+            ratios.append(own_rates[-1] / their_rates[-1])
+        predicted = np.array([np.nan if p is None else 1e-3 * p for p in theirs["predicted_ms"]])
+        both = np.isfinite(predicted)
+        apart = at(asked)[both] / predicted[both]
+        print(
+            f"{phase}: {np.median(own_rates):,.0f} points/s, aiconfigurator {np.median(their_rates):,.0f}: "
+            f"{np.median(ratios):.0f} times ({min(ratios):.0f} to {max(ratios):.0f}, {ROUNDS} rounds), bar {BAR:g}: "
+            f"{'pass' if min(ratios) >= BAR else 'FAIL'}"
+        )
+        print(
+            f"{phase}: ours over theirs at {int(both.sum())} points: median {np.median(apart):.3f}, "
+            f"p5 to p95 {np.quantile(apart, 0.05):.3f} to {np.quantile(apart, 0.95):.3f}"
+        )
+        failed = failed or min(ratios) < BAR
+    print("FAIL" if failed else "PASS")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
