@@ -22,6 +22,7 @@ PAGES = (
     st.Page("screens/compiled.py", title="Compiled code", icon=":material/code:", url_path="compiled"),
     st.Page("screens/models.py", title="Models", icon=":material/account_tree:", url_path="models"),
     st.Page("screens/hardware.py", title="Hardware", icon=":material/memory:", url_path="hardware"),
+    st.Page("screens/published.py", title="Published", icon=":material/public:", url_path="published"),
     st.Page("screens/papers.py", title="Papers", icon=":material/menu_book:", url_path="papers"),
     st.Page("screens/runs.py", title="Runs", icon=":material/list_alt:", url_path="runs"),
 )
