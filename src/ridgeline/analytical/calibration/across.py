@@ -4,7 +4,7 @@ on devices left out.
 The constants of each measured device are averaged in logarithms, first over the devices of an architecture, then over
 architectures: near twins (H100 and H200) count once. Boosting on shapes in units of the device was tried on top and did not
 win on left-out architectures: GEMM 11.1 % instead of 10.8 % (median over groups), decode attention 21 to 26 % instead of 20 %.
-Nor did shares of the peaks from the vendor's own devices alone: GEMM 13.4 % instead of 13.2 %, devices left out 10.3 instead of 8.2 %.
+Nor did shares of the peaks from the vendor's own devices alone: GEMM 13.4 % instead of 13.2 %.
 """
 
 from __future__ import annotations
