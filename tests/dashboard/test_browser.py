@@ -281,7 +281,7 @@ def test_a_deep_link_as_the_first_visit_of_a_fresh_server(tmp_path: Path, page: 
         visit(page, f"http://127.0.0.1:{port}/kernel?record=20261121-003", "Kernel detail")
         navigation = page.get_by_test_id("stSidebarNav")
         expect(navigation.get_by_role("link", name="Kernel detail")).to_be_visible(timeout=SLOW_MS)
-        expect(navigation.get_by_role("link")).to_have_count(9)
+        expect(navigation.get_by_role("link")).to_have_count(10)
         expect(page.get_by_text("118 %").first).to_be_visible(timeout=SLOW_MS)
     finally:
         server.terminate()

@@ -13,9 +13,10 @@ import torch
 
 from ridgeline.bench.devices import choose, cuda, cuda_probe
 from ridgeline.bench.devices.choose import choose_unit, open_session
-from ridgeline.bench.devices.cuda import Cuda, card_hash, device_of, facts_of, parse
+from ridgeline.bench.devices.cuda import Cuda, card_hash, device_of, facts_of
 from ridgeline.bench.devices.cuda_probe import CudaCard, Probed, card_named, card_of, describe, read_answer
 from ridgeline.bench.devices.cuda_session import CudaSession, activities_of, lost_reason, naming_loss
+from ridgeline.bench.devices.cuda_timer import card_and_timer
 from ridgeline.bench.devices.cuda_watch import NotWatched
 from ridgeline.bench.devices.kernel_trace import CardActivity, busy_s, figures
 from ridgeline.bench.devices.unit import UnitError, UnitLostError
@@ -67,13 +68,13 @@ def test_a_file_of_the_users_may_leave_out_the_caches(monkeypatch: pytest.Monkey
 def test_the_unit_names_itself_as_it_is_chosen() -> None:
     unit = Cuda(L4, device_of(L4), "graph", {"driver": "580"})
     assert (unit.spec, unit.timer, unit.threads) == ("cuda:1:graph", "cuda_graph", 1)
-    assert parse(unit.spec.removeprefix("cuda:")) == ("1", "graph")
+    assert card_and_timer(unit.spec.removeprefix("cuda:")) == ("1", "graph")
     assert Cuda(H100, device_of(H100)).timer == "cuda_events"
     assert unit.last_level_cache_bytes == 48e6
     assert unit.facts()["driver"] == "580"
     for wrong in ("x", "0:clock", "-1", "0:graph:1"):
         with pytest.raises(UnitError, match="write cuda, cuda:N or cuda:N:graph"):
-            parse(wrong)
+            card_and_timer(wrong)
 
 
 class Recorder:

@@ -12,7 +12,7 @@ from ridgeline.analytical.catalogue import catalogue
 from ridgeline.analytical.device import Device, MemoryLevel
 from ridgeline.analytical.identify import Identified, identify
 from ridgeline.bench.devices.cuda_probe import CudaCard, card_named, probe, something_there
-from ridgeline.bench.devices.cuda_timer import TIMERS
+from ridgeline.bench.devices.cuda_timer import TIMERS, card_and_timer
 from ridgeline.bench.devices.nvml_card import NvmlCard
 from ridgeline.bench.devices.unit import Member, RoofSpec, Session, Unit, UnitError
 from ridgeline.bench.environment import unit_hash
@@ -83,26 +83,13 @@ class Cuda(Unit):
         return self.card_facts
 
 
-def parse(argument: str) -> tuple[str, str]:
-    """Index and timer of what follows ``cuda:``, such as ``1`` or ``0:graph``.
-
-    Raises:
-        UnitError: for an unknown timer or an index that is none.
-    """
-    index, _, timer = argument.partition(":")
-    timer = timer or "events"
-    if timer not in TIMERS or (index and not index.isdecimal()):
-        raise UnitError(f"unknown device 'cuda:{argument}': write cuda, cuda:N or cuda:N:graph")
-    return str(int(index)) if index else "", timer
-
-
 def detect(argument: str) -> Cuda:
     """The card that ``argument`` (what follows ``cuda:``) chooses.
 
     Raises:
         UnitError: where it cannot be used.
     """
-    index, timer = parse(argument)
+    index, timer = card_and_timer(argument)
     if not something_there():
         raise UnitError("no GPU to measure on: neither NVML nor an AMD driver shows a card; ridgeline doctor says more")
     probed = probe()

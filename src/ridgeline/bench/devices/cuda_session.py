@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ridgeline.bench.devices.cuda_timer import TIMERS, Card, Event, EventTimer
+from ridgeline.bench.devices.cuda_timer import TIMERS, Card, Event, EventTimer, card_and_timer
 from ridgeline.bench.devices.cuda_watch import CardWatch, NotWatched
 from ridgeline.bench.devices.kernel_trace import CardActivity, figures
 from ridgeline.bench.devices.nvml_card import NvmlCard
@@ -211,9 +211,7 @@ def open_cuda(argument: str) -> CudaSession:
     """
     import torch
 
-    from ridgeline.bench.devices.cuda import parse
-
-    index, kind = parse(argument)
+    index, kind = card_and_timer(argument)
     if not torch.cuda.is_available():
         raise UnitError(f"cuda:{argument}: torch {torch.__version__} finds no card that it can use")
     try:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from ridgeline.bench.devices.unit import Timer
+from ridgeline.bench.devices.unit import Timer, UnitError
 
 HOLD_LEAST_S = 50e-6
 HOLD_MOST_S = 0.05
@@ -141,3 +141,16 @@ class GraphTimer(EventTimer):
 
 TIMERS: dict[str, type[EventTimer]] = {"events": EventTimer, "graph": GraphTimer}
 """Timers by the word that chooses them: ``cuda:0:graph``."""
+
+
+def card_and_timer(argument: str) -> tuple[str, str]:
+    """Index and timer of what follows ``cuda:``, such as ``1`` or ``0:graph``.
+
+    Raises:
+        UnitError: for an unknown timer or an index that is none.
+    """
+    index, _, timer = argument.partition(":")
+    timer = timer or "events"
+    if timer not in TIMERS or (index and not index.isdecimal()):
+        raise UnitError(f"unknown device 'cuda:{argument}': write cuda, cuda:N or cuda:N:graph")
+    return str(int(index)) if index else "", timer
