@@ -62,8 +62,9 @@ def test_each_software_has_a_line_that_counts_its_violations() -> None:
 
 
 def test_too_many_are_thinned_evenly() -> None:
-    assert spread_out(list(range(10)), 5) == [0, 2, 4, 6, 8]  # type: ignore[arg-type]
-    assert len(spread_out(list(range(11)), 5)) <= 5  # type: ignore[arg-type]
+    records = [published(m, 1e-5) for m in range(1, 12)]
+    assert [r.source_row for r in spread_out(records[:10], 5)] == [1, 3, 5, 7, 9]
+    assert len(spread_out(records, 5)) <= 5
     assert spread_out([], 5) == []
 
 

@@ -14,7 +14,7 @@ from ridgeline.analytical.architectures.operations import Operation, operations
 from ridgeline.analytical.architectures.step import OperationTime, operation_times
 from ridgeline.analytical.calibration.public_tables import BACKENDS
 from ridgeline.analytical.calibration.step_constants import Attending, step_constants
-from ridgeline.analytical.calibration.surfaces import measured_kernels
+from ridgeline.analytical.calibration.surfaces import measured_kernels, predicted_seconds
 from ridgeline.analytical.catalogue import find_device
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.layout import Layout, LayoutError, Precisions
@@ -23,7 +23,6 @@ from ridgeline.analytical.memory import fit, largest_batch, memory
 from ridgeline.analytical.phases import Phase
 from ridgeline.analytical.prediction import Tier
 from ridgeline.analytical.quantities import bits
-from ridgeline.analytical.step_table import operation_seconds
 
 PHASES = ("prefill", "decode", "chunked", "mixed", "verify", "encoder")
 TRIED_TP = (2, 4, 8, 16, 32, 64)
@@ -247,13 +246,8 @@ def _predicted(
     attending: Attending = "both" if name == "mixed" else "decode" if name in ("decode", "verify") else "prefill"
     constants = step_constants(device, attending, request.activations)
     kernels = measured_kernels(device, request.software) if request.software else None
-    found = []
-    for each in listed:
-        if kernels is not None and each.kernel is not None and kernels.knows(each.kernel):
-            found.append(float(kernels.seconds(each, each.kernel) * each.count))
-        else:
-            found.append(float(operation_seconds(each, device, constants.parameters, substitute=False)[1]))
-    return found, "surface" if kernels is not None else constants.tier
+    found = [float(predicted_seconds(each, device, constants.parameters, kernels)) for each in listed]
+    return found, "surface" if kernels is not None and kernels.serve(listed) else constants.tier
 
 
 def _row(timed: OperationTime, total_s: float) -> dict[str, Any]:

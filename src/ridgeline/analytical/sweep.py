@@ -143,7 +143,9 @@ def sweep(grid: Grid, engine: Engine = "auto") -> Iterator[Swept | Refused]:
                             step = on_device(form, device, parameters, capacity)
                             kernels = measured_kernels(device, grid.software) if grid.software else None
                             if kernels is not None:
-                                step, evidence = with_surfaces(step, kernels), "surface"
+                                step = with_surfaces(step, kernels)
+                                if kernels.serve(form.operations_of(*points.rows(slice(1)).columns)):
+                                    evidence = "surface"
                         except (LimitError, CollectiveError) as error:
                             yield Refused(combination=on, reason=str(error))
                             continue

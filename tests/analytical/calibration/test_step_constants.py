@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
 from ridgeline.analytical.architectures import load_architecture
 from ridgeline.analytical.calibration.predictor import Predictor
 from ridgeline.analytical.calibration.step_constants import step_constants
-from ridgeline.analytical.calibration.three_parameters import ASSUMED
+from ridgeline.analytical.calibration.three_parameters import ASSUMED, ThreeParameters
 from ridgeline.analytical.catalogue import catalogue
 from ridgeline.analytical.layout import Layout, Precisions
 from ridgeline.analytical.sweep import Grid, Swept, sweep
@@ -43,12 +45,12 @@ def test_a_step_with_prompts_and_decoding_takes_arithmetic_from_one_and_bytes_fr
     assert prompts.compute_share > decoding.compute_share
 
 
-def swept(device: str, **grid: object) -> Swept:
+def swept(device: str, parameters: Mapping[str, ThreeParameters] | None = None) -> Swept:
     (found,) = sweep(
         Grid(
             models={"llama-3-8b": load_architecture("llama-3-8b")}, devices=(catalogue()[device],), phases=("decode",),
             precisions=(Precisions(),), layouts=(Layout(),), batches=np.array([1.0, 64.0]), lengths=np.array([2048.0]),
-            **grid,  # type: ignore[arg-type]
+            parameters=parameters,
         )
     )  # fmt: skip
     assert isinstance(found, Swept)

@@ -9,7 +9,7 @@ import pytest
 from synthetic_rows import gemm_rows
 
 from ridgeline.analytical.architectures import load_architecture
-from ridgeline.analytical.architectures.operations import operations
+from ridgeline.analytical.architectures.operations import Operation, operations
 from ridgeline.analytical.calibration.inside import fit_inside
 from ridgeline.analytical.calibration.public_tables import PublicTableError, data_root
 from ridgeline.analytical.calibration.surfaces import (
@@ -21,6 +21,7 @@ from ridgeline.analytical.calibration.surfaces import (
 from ridgeline.analytical.calibration.three_parameters import ASSUMED, ThreeParameters
 from ridgeline.analytical.catalogue import catalogue
 from ridgeline.analytical.layout import Layout, Precisions
+from ridgeline.analytical.limits import limits
 from ridgeline.analytical.phases import Phase
 from ridgeline.analytical.step_table import on_device
 from ridgeline.analytical.sweep import Grid, Swept, model_form, step_points, sweep
@@ -57,16 +58,14 @@ def test_a_products_time_is_that_of_its_measured_site_and_load() -> None:
         if one.name in ("qkv", "gate_up"):
             assert one.kernel is not None
             assert kernels.knows(one.kernel)
-            plain = gemm_seconds(one, m)
+            plain = gemm_seconds(one)
             found = kernels.seconds(one, one.kernel)
             assert found[[0, 1, 3, 4]] == pytest.approx(plain[[0, 1, 3, 4]] * [1.0, 1.0, 1.5, 1.5], rel=0.03)
             assert plain[2] < found[2] < 1.5 * plain[2]  # half way between 64 and 256 rows
 
 
-def gemm_seconds(operation: object, m: np.ndarray) -> np.ndarray:
-    from ridgeline.analytical.limits import limits
-
-    terms = limits(operation.work, H100)  # type: ignore[attr-defined]
+def gemm_seconds(operation: Operation) -> np.ndarray:
+    terms = limits(operation.work, H100)
     return np.asarray(TRUTH.seconds(terms.product_s, terms.of("memory")))
 
 
@@ -131,4 +130,13 @@ def test_measured_kernels_follow_the_public_tables() -> None:
     )  # fmt: skip
     assert isinstance(swept, Swept)
     assert swept.evidence == "surface"
+    eight = Precisions(weights="float8_e4m3fn", activations="float8_e4m3fn")
+    (unmeasured,) = sweep(
+        Grid(
+            models={"llama-3-8b": LLAMA}, devices=(H100,), phases=("decode",), precisions=(eight,), layouts=(Layout(),),
+            batches=np.array([1.0]), lengths=np.array([2048.0]), software="vllm",
+        )
+    )  # fmt: skip
+    assert isinstance(unmeasured, Swept)
+    assert unmeasured.evidence == "transferred"  # its products are none of those that were fitted
     assert np.all(swept.columns.predicted_s > swept.columns.bound_s)

@@ -22,6 +22,7 @@ from ridgeline.analytical.calibration.inside import InsideModel, fit_inside
 from ridgeline.analytical.calibration.measured import measured_rows
 from ridgeline.analytical.calibration.public_tables import BACKENDS, FILES, SYSTEMS, PublicTableError, require_data_root
 from ridgeline.analytical.calibration.shapes import log2_sizes
+from ridgeline.analytical.calibration.three_parameters import ThreeParameters
 from ridgeline.analytical.catalogue import catalogue
 from ridgeline.analytical.device import Device
 from ridgeline.analytical.kernel_shape import KernelShape
@@ -31,6 +32,8 @@ from ridgeline.analytical.step_table import CHUNK_ROWS, DeviceStep, Engine, Step
 
 PRECISION = "bfloat16"
 """Of operands and of what is stored: the surfaces that are fitted."""
+MEASURED_FAMILIES = ("gemm", "moe_gemm", "attention")
+"""Families of operations that make a step's time; those of one without a table keep it from counting as measured."""
 SITE: Mapping[str, tuple[str, ...]] = {
     "gemm": ("n", "k"),
     "attention prefill": ("q_heads", "kv_heads", "head_dim", "window"),
@@ -101,6 +104,10 @@ class MeasuredKernels:
         """Whether a kernel of this family and precision was measured."""
         return kernel is not None and kernel.precision == PRECISION and kernel.family in self._models
 
+    def serve(self, listed: Sequence[Counted]) -> bool:
+        """Whether every matrix product and attention of a step was measured: else its prediction is not a surface's."""
+        return all(self.knows(each.kernel) for each in listed if each.family in MEASURED_FAMILIES)
+
     def seconds(self, operation: Counted, kernel: KernelShape) -> Any:
         """Seconds of one run of an operation, a number or a column."""
         terms = limits(operation.work, self.device)
@@ -165,14 +172,30 @@ class SurfaceStep(DeviceStep):
         for start in range(0, len(points), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             listed = self.form.operations_of(*points.rows(rows).columns)
-            predicted[rows] = sum(self._seconds(operation) for operation in listed)
+            predicted[rows] = sum(
+                predicted_seconds(each, self.device, self.parameters, self.kernels, substitute=self.substitute)
+                for each in listed
+            )
         return dataclasses.replace(found, predicted_s=np.maximum(predicted, found.bound_s))
 
-    def _seconds(self, operation: Counted) -> Any:
-        kernel = operation.kernel
-        if kernel is not None and self.kernels.knows(kernel):
-            return operation.count * self.kernels.seconds(operation, kernel)
-        return operation_seconds(operation, self.device, self.parameters, self.substitute)[1]
+
+def predicted_seconds(
+    operation: Counted,
+    device: Device,
+    parameters: Mapping[str, ThreeParameters],
+    kernels: MeasuredKernels | None,
+    *,
+    substitute: bool = False,
+) -> Any:
+    """Seconds of an operation in all its runs: by measured kernels where they know it, else by its family's constants.
+
+    Raises:
+        LimitError, CollectiveError: as :func:`~ridgeline.analytical.step_table.operation_seconds`.
+    """
+    kernel = operation.kernel
+    if kernels is not None and kernel is not None and kernels.knows(kernel):
+        return operation.count * kernels.seconds(operation, kernel)
+    return operation_seconds(operation, device, parameters, substitute)[1]
 
 
 def with_surfaces(step: DeviceStep, kernels: MeasuredKernels) -> SurfaceStep:
