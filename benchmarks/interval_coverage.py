@@ -203,7 +203,7 @@ def fixed(shape: Shape, n: int, runs: int, seed: int, needs_claims: bool = False
 
 
 def sequential(shape: Shape, target_relative: float, runs: int, seed: int, budget_blocks: int = BUDGET_BLOCKS) -> Tally:
-    """Coverage and width where the product's rule is asked after every block."""
+    """Coverage and width where the product's rule is asked as often as its loop asks it."""
     rule = StopWhenNarrow(target_relative)
     series = shape.draw(np.random.default_rng([seed, 0]), runs, budget_blocks)
     ends = [_stop(x, rule) for x in series]
@@ -211,9 +211,11 @@ def sequential(shape: Shape, target_relative: float, runs: int, seed: int, budge
 
 
 def _stop(x: Array, rule: StopWhenNarrow) -> tuple[Summary, bool]:
+    next_look = 0
     for n in range(rule.min_blocks, len(x)):
-        if n * BLOCK_S < rule.min_measured_s:
+        if n < next_look or not rule.may_be_satisfied(n, n * BLOCK_S):
             continue
+        next_look = rule.next_look(n)
         summary = summarise_medians(x[:n], n)
         if rule.satisfied(summary, n * BLOCK_S):
             return summary, True

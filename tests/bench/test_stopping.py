@@ -43,6 +43,17 @@ def test_each_rule_names_what_is_missing_and_what_it_takes() -> None:
     assert IntervalNarrow(0.0305).more_seconds(short) == pytest.approx(0.75)
 
 
+def test_looks_at_the_interval_come_a_thirty_second_apart() -> None:
+    rule = StopWhenNarrow(0.01)
+    looks = [25]
+    while looks[-1] < 300:
+        looks.append(rule.next_look(looks[-1]))
+    assert looks[:3] == [25, 26, 27], "each block while a look costs little beside what it may save"
+    steps = [(after - before) / before for before, after in zip(looks[7:], looks[8:], strict=False)]
+    assert max(steps) <= 1 / 32
+    assert len(looks) < 120
+
+
 def test_the_reason_is_one_line_with_the_seconds_it_takes() -> None:
     assert StopWhenNarrow(0.05).reason(progress(half=0.061), 3.0) == (
         "interval is ±6.1%, target ±5% after 3.0 s; needs about 2 more seconds"

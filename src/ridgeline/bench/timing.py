@@ -27,8 +27,6 @@ BLOCK_S = 20e-3
 """Shortest block: several scheduler ticks (4 ms at 250 Hz), so that one preemption is not a whole block."""
 MOST_SAMPLES = 64
 """Samples kept in a block; short launches are grouped into longer samples instead."""
-LOOKS = 32
-"""From one look at the interval to the next there is this part more blocks: looking after each of 300 took 2 % of the time."""
 PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.6
 """After a disturbed block the loop waits, twice as long each time in a row, so that what disturbs it can pass."""
@@ -149,7 +147,7 @@ def measure(
         spent = elapsed_s >= settings.budget_s
         look = len(medians) >= next_look and rule.may_be_satisfied(len(medians), measured_s)
         if len(medians) >= 2 and (spent or look):
-            next_look = len(medians) + max(1, len(medians) // LOOKS)
+            next_look = rule.next_look(len(medians))
             summary = summarise_medians(medians, len(medians) * per_block)
             decision = rule.decide(Progress(summary, measured_s, elapsed_s), settings.budget_s, settings.extra_s)
             if decision.stop:
