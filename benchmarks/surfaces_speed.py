@@ -131,7 +131,8 @@ def main() -> int:
             f"{phase}, {grid[0]} batches x {grid[1]} lengths: {np.median(own_rates):,.0f} points/s, aiconfigurator "
             f"{np.median(their_rates):,.0f}: {np.median(ratios):.0f} times ({low:.0f} to {high:.0f}, "
             f"{ROUNDS} rounds from {min(ratios):.0f} to {max(ratios):.0f}), bar {BAR:g}: {'pass' if reached else 'FAIL'}; "
-            f"ours over theirs at {len(together)} points: median {np.median(together):.3f}, p5 to p95 {np.quantile(together, 0.05):.3f} to {np.quantile(together, 0.95):.3f}"
+            f"ours over theirs at {len(together)} points: median {np.median(together):.3f}, p5 to p95 "
+            f"{np.quantile(together, 0.05):.3f} to {np.quantile(together, 0.95):.3f}"
         )
     print("FAIL" if failed else "PASS")
     return int(failed)
