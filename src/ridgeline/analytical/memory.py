@@ -104,7 +104,7 @@ def memory(
     stages = list(_stages(architecture, layout.pp))
     weights = [_weights_bytes(parts, precisions, layout) for parts, _ in stages]
     caches = [
-        sum(kv_bytes(block, precisions, layout, mine, length, page, source_length) for block in blocks)
+        sum(count * kv_bytes(block, precisions, layout, mine, length, page, source_length) for block, count in blocks)
         for _, blocks in stages
     ]
     # Every stage is full or not as a whole: the largest sum counts, not the sum of the largest.
@@ -190,24 +190,24 @@ def largest_batch(
     return low * layout.dp
 
 
-def _stages(architecture: Architecture, pp: int) -> Iterable[tuple[list[Part], list[Block]]]:
-    """Parts and blocks of each pipeline stage: inputs with the first, outputs with the last, encoder and decoder alike."""
+def _stages(architecture: Architecture, pp: int) -> Iterable[tuple[list[tuple[Part, int]], list[tuple[Block, int]]]]:
+    """Parts, and decoder blocks, of each pipeline stage with how often it has them: inputs are the first stage's, outputs
+    the last one's, of encoder and decoder alike."""
     for stage in range(pp):
-        parts: list[Part] = []
-        blocks: list[Block] = []
+        parts: list[tuple[Part, int]] = []
+        blocks: list[tuple[Block, int]] = []
         for stack in architecture.stacks:
-            layers = stack.layers
             # The first stages get one block more where they do not divide.
-            base, more = divmod(len(layers), pp)
+            base, more = divmod(stack.layer_count, pp)
             first = stage * base + min(stage, more)
-            own = layers[first : first + base + (stage < more)]
+            own = stack.distinct_between(first, first + base + (stage < more))
             if stage == 0:
-                parts += stack.inputs
-            parts += [part for block in own for part in block.parts]
+                parts += [(part, 1) for part in stack.inputs]
+            parts += [(part, count) for block, count in own for part in block.parts]
             if stage == pp - 1:
-                parts += stack.outputs
+                parts += [(part, 1) for part in stack.outputs]
                 if pp > 1:
-                    parts += _tied_copies(stack)
+                    parts += [(part, 1) for part in _tied_copies(stack)]
             if stack.name == "decoder":
                 blocks += own
         yield parts, blocks
@@ -219,8 +219,10 @@ def _tied_copies(stack: Stack) -> list[Part]:
     return [part for part in stack.inputs if isinstance(part, Embedding) and part.name == "embedding"] if tied else []
 
 
-def _weights_bytes(parts: Iterable[Part], precisions: Precisions, layout: Layout) -> float:
-    return sum(_stored_bytes(each, part, precisions, layout) for part in parts for each in weights_of(part))
+def _weights_bytes(parts: Iterable[tuple[Part, int]], precisions: Precisions, layout: Layout) -> float:
+    return sum(
+        count * _stored_bytes(each, part, precisions, layout) for part, count in parts for each in weights_of(part)
+    )
 
 
 def _stored_bytes(each: Weights, part: Part, precisions: Precisions, layout: Layout) -> float:

@@ -5,6 +5,7 @@ Precision names are torch's (``float32``, ``bfloat16``, ``float8_e4m3fn``, ``int
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -101,6 +102,7 @@ def bytes_of(count: Any, precision: str) -> Any:
     return count * (bits(precision) / 8.0)
 
 
+@functools.cache
 def holds_exactly(wide: str, narrow: str) -> bool:
     """Whether every value of ``narrow`` is exactly a value of ``wide``.
 

@@ -86,8 +86,9 @@ class Basis:
     """Further monomials decay^(sequences q_length)."""
     nodes: Points
     """Where the formulas are asked; row-major over the three variables' nodes."""
-    inverse: tuple[Any, Any, Any]
-    """Inverse Vandermonde matrix of each variable's nodes."""
+    inverse: Any
+    """From values at the nodes to coefficients of the exponents: the inverse Vandermonde matrices of the three variables'
+    nodes, multiplied out."""
 
     def monomials(self, points: Points) -> Any:
         """float64 [monomials, points]."""
@@ -95,10 +96,9 @@ class Basis:
 
     def coefficients(self, values: Any) -> Any:
         """Coefficients, float64 [monomials], of the polynomial through ``values`` at the nodes."""
-        a, b, c = self.inverse
-        grid = np.broadcast_to(values, (len(self.nodes),)).reshape(len(a), len(b), len(c))
-        polynomial = np.einsum("ai,bj,ck,ijk->abc", a, b, c, grid).reshape(-1)
-        return np.concatenate([polynomial, np.zeros(len(self.decays))])
+        found = np.zeros(len(self.exponents) + len(self.decays))
+        np.dot(self.inverse, np.broadcast_to(values, (len(self.nodes),)), out=found[: len(self.exponents)])
+        return found
 
     def with_decays(self, values: Any, rows: Any) -> Any:
         """Coefficients of the sum of a constant, sequences, tokens and decays that fits ``values`` best.
@@ -156,7 +156,7 @@ def basis_for(points: Points, decays: Sequence[float] = (), at_rows: bool = Fals
     at = Points(grid[0], grid[1], grid[1] if tied else grid[2])
     a, b, c = (_inverse_vandermonde(each) for each in nodes)
     exponents = tuple(itertools.product(range(len(nodes[0])), range(len(nodes[1])), range(len(nodes[2]))))
-    return Basis(exponents, tuple(decays), at, (a, b, c))
+    return Basis(exponents, tuple(decays), at, np.kron(a, np.kron(b, c)))
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,10 @@ def step_form(
     forms: dict[int, OperationForm] = {}
     opaque = tuple(range(len(truth)))
     memory = None
-    for basis in (basis_for(points, decays), basis_for(points, decays, at_rows=True)):
+    for at_rows in (False, True):
+        if at_rows and not opaque and memory is not None:
+            break
+        basis = basis_for(points, decays, at_rows)
         if opaque:
             at_nodes, rows = operations_of(*basis.nodes.columns), basis.monomials(checked)
             found = {i: _form(at_nodes[i], basis) for i in opaque}
@@ -265,7 +268,8 @@ def _agrees(form: OperationForm, operation: Counted, rows: Any, tolerance: float
 
 
 def _equal(found: Any, truth: Any, tolerance: float = AGREEMENT) -> bool:
-    return bool(np.allclose(found, np.asarray(truth, dtype=np.float64), rtol=tolerance, atol=0.0))
+    # np.allclose says the same in five times the time, which is a third of what a sweep does once for each combination.
+    return bool(np.all(np.abs(found - truth) <= tolerance * np.abs(truth)))
 
 
 def _rows_to_check(points: Points) -> Any:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ridgeline.analytical.architectures import builtin_models, load_architecture
 from ridgeline.analytical.architectures.tensors import weights_of
@@ -121,3 +125,13 @@ def test_recurrent_state_of_a_sequence() -> None:
 
 def test_names_are_found_by_alias_and_case() -> None:
     assert load_architecture("meta-llama/Meta-Llama-3-8B") == load_architecture("LLAMA-3-8B")
+
+
+@given(data=st.data())
+def test_stretches_of_a_stack_hold_its_blocks(data: st.DataObject) -> None:
+    stack = load_architecture(
+        data.draw(st.sampled_from(("gemma-2-9b", "mixtral-8x7b", "deepseek-v3", "jamba-v0.1")))
+    ).main
+    first = data.draw(st.integers(0, stack.layer_count))
+    end = data.draw(st.integers(first, stack.layer_count))
+    assert dict(stack.distinct_between(first, end)) == Counter(stack.layers[first:end])

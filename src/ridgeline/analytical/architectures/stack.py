@@ -92,9 +92,17 @@ class Stack:
     @property
     def distinct(self) -> tuple[tuple[Block, int], ...]:
         """Each different block with how often it occurs, in order of first appearance."""
+        return self.distinct_between(0, self.layer_count)
+
+    def distinct_between(self, first: int, end: int) -> tuple[tuple[Block, int], ...]:
+        """As :attr:`distinct`, of the blocks from number ``first`` on and before number ``end``."""
         counts: dict[Block, int] = {}
+        start = 0
         for run in self.runs:
-            counts[run.block] = counts.get(run.block, 0) + run.count
+            count = min(start + run.count, end) - max(start, first)
+            if count > 0:
+                counts[run.block] = counts.get(run.block, 0) + count
+            start += run.count
         return tuple(counts.items())
 
     @property

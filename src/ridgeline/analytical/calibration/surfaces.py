@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,11 @@ class LoadSurface:
         if len(self.axes) == 1:
             return np.interp(held[0], self.axes[0], self.values)
         points = np.stack(np.broadcast_arrays(*held), axis=-1)
-        return RegularGridInterpolator(self.axes, self.values)(points).reshape(points.shape[:-1])[()]
+        return self._interpolator(points).reshape(points.shape[:-1])[()]
+
+    @cached_property
+    def _interpolator(self) -> RegularGridInterpolator:
+        return RegularGridInterpolator(self.axes, self.values)
 
 
 def load_surface(loads: Any, residuals: Any) -> LoadSurface | None:
