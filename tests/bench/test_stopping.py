@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_looks_at_the_interval_come_a_thirty_second_apart() -> None:
     while looks[-1] < 300:
         looks.append(rule.next_look(looks[-1]))
     assert looks[:3] == [25, 26, 27], "each block while a look costs little beside what it may save"
-    steps = [(after - before) / before for before, after in zip(looks[7:], looks[8:], strict=False)]
+    steps = [(after - before) / before for before, after in pairwise(looks[7:])]
     assert max(steps) <= 1 / 32
     assert len(looks) < 120
 

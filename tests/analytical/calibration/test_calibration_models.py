@@ -14,6 +14,7 @@ from ridgeline.analytical.calibration.across import leave_out, mean_constants
 from ridgeline.analytical.calibration.errors import error_figures, size_bucket
 from ridgeline.analytical.calibration.inside import SiteKriging, fit_inside
 from ridgeline.analytical.calibration.scorecard import card_rows, score_hardware, score_sites
+from ridgeline.analytical.calibration.shapes import rows_of
 from ridgeline.analytical.calibration.splits import group_folds, group_ids
 from ridgeline.analytical.calibration.spread import common_draws, fit_spread
 from ridgeline.analytical.calibration.three_parameters import FitError, ThreeParameters, fit_three_parameters
@@ -163,3 +164,39 @@ def test_the_card_has_every_bucket_that_occurs() -> None:
     counts = {(r["size"], r["regime"]): r["count"] for r in card}
     assert counts["all", "all"] == len(rows) == counts["all", "compute-bound"] + counts["all", "memory-bound"]
     assert size_bucket([1e-6, 20e-6, 21e-6, 1e-3, 2e-3]).tolist() == [0, 0, 1, 2, 3]
+
+
+def test_constants_of_a_kind_are_constants_of_what_its_kernel_does() -> None:
+    """Wide decode is predicted on a left-out device from the vector units' rate, and heads one by one from their number."""
+    wide = ThreeParameters(overhead_s=9e-6, compute_share=0.1, memory_share=0.75, item_s=1.4e-6)
+    others = dataclasses.replace(wide, compute_share=0.7, item_s=4e-6)
+    q_heads, batch, length, window = (
+        v.ravel()
+        for v in np.meshgrid(
+            [48.0, 64.0, 128.0], [4.0, 64.0, 512.0], [16.0, 128.0, 512.0, 2048.0, 8192.0], [0.0, 128.0]
+        )
+    )
+    n = len(q_heads)
+    columns = {
+        "q_heads": q_heads, "kv_heads": np.ones(n), "batch": batch, "q_length": np.ones(n), "kv_length": length,
+        "head_dim": np.full(n, 128.0), "window": window, "seconds": np.ones(n),
+    }  # fmt: skip
+    columns = {name: np.concatenate([v] * 4) for name, v in columns.items()}
+    software = np.repeat(np.array(["trtllm", "vllm"], dtype=object), 2 * n)
+    columns |= {"software": software, "kernel": np.where(software == "vllm", "vllm_flash_attn_fa2", "torch_flow")}
+    devices, rows = catalogue(), {}
+    for device in DEVICES:
+        own = rows_of("attention decode", columns, devices[device], "bfloat16")
+        seconds = np.empty(len(own))
+        for kind in np.unique(own.kernels.astype(str)):
+            chosen = own.kernels == kind
+            of_kind = wide if kind.startswith("trtllm wide") else others
+            seconds[chosen] = of_kind.seconds(*own.take(chosen).terms(kind))
+        rows[device] = dataclasses.replace(own, seconds=seconds)
+    kinds = {"trtllm wide", "trtllm wide windowed", "vllm wide", "vllm one by one windowed"}
+    assert set(rows["nvidia-l40s"].kernels) == kinds
+    for left in leave_out(rows, devices, by={d: devices[d].architecture for d in rows}):
+        own = rows[left.device]
+        apart = np.abs(left.predicted_s / own.seconds - 1.0)
+        for kind in kinds - {"vllm wide"}:
+            assert np.max(apart[own.kernels == kind]) < 0.02, (left.device, kind)

@@ -74,3 +74,36 @@ def test_constants_survive_their_file() -> None:
     assert from_json(to_json(constants), "file") == constants
     assert constants.licence == "Apache-2.0"
     assert "aiconfigurator-core" in constants.source
+
+
+def test_kernels_that_take_query_heads_one_by_one_pay_for_each(predictor: Predictor) -> None:
+    """FlashAttention 2 with a window on an L40S; FlashAttention 3 on an H100 packs the heads that share a KV head."""
+
+    def growth(device: str) -> float:
+        heads = {
+            "batch": np.full(2, 1024.0), "q_heads": np.array([8.0, 32.0]), "kv_heads": np.full(2, 4.0), "q_length": np.ones(2),
+            "kv_length": np.full(2, 256.0), "head_dim": np.full(2, 64.0), "window": np.full(2, 128.0),
+        }  # fmt: skip
+        few, many = predictor.predict("attention decode", catalogue()[device], heads, software="vllm").seconds
+        return float(many / few)
+
+    assert 2.5 < growth("nvidia-l40s") <= 4.0
+    assert growth("nvidia-h100-sxm5-80gb") < 1.2
+
+
+def test_trtllms_kernel_for_many_query_heads_follows_the_vector_units(predictor: Predictor) -> None:
+    heads = {
+        **DECODE,
+        "q_heads": np.array([32.0, 64.0]),
+        "kv_heads": np.ones(2),
+        "batch": np.full(2, 64.0),
+        "window": np.zeros(2),
+    }
+    devices = ("nvidia-h100-sxm5-80gb", "nvidia-l40s")
+    packed, alone = (
+        [predictor.predict("attention decode", catalogue()[d], heads, software="trtllm").seconds[i] for d in devices]
+        for i in (0, 1)
+    )
+    assert packed[1] > 3.0 * packed[0], "the memory's bandwidth: 0.86 and 3.35 TB/s"
+    assert alone[1] < 1.5 * alone[0], "float32 on vector units: 92 and 67 TFLOP/s"
+    assert min(alone) > 5.0 * packed[0]

@@ -37,17 +37,18 @@ def fit_constants(rows: Mapping[str, Rows]) -> dict[str, Kinds]:
     """Constants of each device, for each kind of kernel with at least :data:`FEWEST_ROWS` rows, and for all together."""
     found: dict[str, Kinds] = {}
     for device, own in rows.items():
-        kinds = {"": _fit(own)}
+        kinds = {"": _fit(own, "")}
         for name in np.unique(own.kernels.astype(str)):
             chosen = own.kernels == name
             if np.count_nonzero(chosen) >= FEWEST_ROWS:
-                kinds[str(name)] = _fit(own.take(chosen))
+                kinds[str(name)] = _fit(own.take(chosen), str(name))
         found[device] = kinds
     return found
 
 
-def _fit(rows: Rows) -> ThreeParameters:
-    return fit_three_parameters(rows.compute_s, rows.memory_s, rows.seconds, rows.items)
+def _fit(rows: Rows, kind: str) -> ThreeParameters:
+    arithmetic_s, memory_s, items = rows.terms(kind)
+    return fit_three_parameters(arithmetic_s, memory_s, rows.seconds, items)
 
 
 def teachers(vendor: str, known: Iterable[str], devices: Mapping[str, Device]) -> list[str]:
@@ -163,20 +164,21 @@ def _predicted(constants: Mapping[str, Kinds], rows: Rows, devices: Mapping[str,
     seconds = np.empty(len(rows))
     for kind in np.unique(rows.kernels.astype(str)):
         own = rows.kernels == kind
-        mean = carried_constants(constants, devices, vendor, str(kind))
-        seconds[own] = mean.seconds(rows.compute_s[own], rows.memory_s[own], rows.items[own])
+        known = str(kind) if any(kind in kinds for kinds in constants.values()) else ""
+        mean = carried_constants(constants, devices, vendor, known)
+        seconds[own] = mean.seconds(*rows.take(own).terms(known))
     return seconds
 
 
 def carried_constants(
     constants: Mapping[str, Kinds], devices: Mapping[str, Device], vendor: str, kind: str
 ) -> ThreeParameters:
-    """:func:`mean_constants` of a kind of kernel; of all kinds together where fewer than :data:`FEWEST_ARCHITECTURES`
-    architectures have it."""
-    own = {d: kinds[kind] for d, kinds in constants.items() if kind in kinds}
-    if len({devices[d].architecture for d in own}) < FEWEST_ARCHITECTURES:
-        own = {d: kinds[""] for d, kinds in constants.items()}
-    return mean_constants(own, devices, vendor)
+    """:func:`mean_constants` of a kind of kernel, empty for all together.
+
+    Raises:
+        ValueError: where no device has it.
+    """
+    return mean_constants({d: kinds[kind] for d, kinds in constants.items() if kind in kinds}, devices, vendor)
 
 
 def _pooled(parts: Sequence[tuple[str, Any, Any]]) -> Spread:

@@ -106,7 +106,7 @@ def _fitted(device: str, family: str, rows: Rows, kinds: Kinds) -> list[Fitted]:
     found = []
     for kind, constants in kinds.items():
         part = rows if kind == "" else rows.take(rows.kernels == kind)
-        predicted = constants.seconds(part.compute_s, part.memory_s, part.items)
+        predicted = constants.seconds(*part.terms(kind))
         ratio, sites = np.log(part.seconds / predicted), group_ids(*part.site.T)
         if len(np.unique(sites)) < 2:
             continue

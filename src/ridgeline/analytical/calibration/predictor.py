@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from ridgeline.analytical.calibration.constants import Constants, Transferred, shipped
-from ridgeline.analytical.calibration.shapes import kernel_kinds, limits_of
+from ridgeline.analytical.calibration.shapes import (
+    kernel_kinds,
+    kind_terms,
+    limits_of,
+    on_vector_units,
+    one_by_one,
+    slower_on_vector_units,
+)
 from ridgeline.analytical.calibration.spread import Spread, common_draws
 from ridgeline.analytical.calibration.three_parameters import ThreeParameters
 from ridgeline.analytical.device import Device
@@ -25,6 +32,8 @@ class _Evidence:
     constants: ThreeParameters
     spread: Spread
     tier: Tier
+    kind: str
+    """Of kernels that they are constants of."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +87,22 @@ class Predictor:
         compute, memory = (
             np.broadcast_to(np.asarray(terms.of(k), dtype=np.float64), shape) for k in ("unit", "memory")
         )
-        items = np.zeros(shape)
+        items, group = np.zeros(shape), np.ones(shape)
         if family != "gemm":
             items = np.broadcast_to(
                 shapes["batch"] * np.asarray(shapes["kv_heads"]) / float(device.unit_count or 1), shape
             )
+            group = np.broadcast_to(np.asarray(shapes["q_heads"]) / np.asarray(shapes["kv_heads"]), shape)
+        slower = slower_on_vector_units(device, precision)
         seconds, low, high = np.empty(shape), np.empty(shape), np.empty(shape)
         tiers: set[Tier] = set()
         for kind, own in self._kinds(family, shapes, shape, software):
-            evidence = self._evidence(family, device, precision, kind)
-            seconds[own] = evidence.constants.seconds(compute[own], memory[own], items[own])
+            asked = "" if np.isnan(slower) and on_vector_units(kind) else kind
+            evidence = self._evidence(family, device, precision, asked)
+            terms_of = kind_terms(
+                evidence.kind, compute[own], compute[own] * slower, memory[own], items[own], group[own]
+            )
+            seconds[own] = evidence.constants.seconds(*terms_of)
             low[own], high[own] = evidence.spread.log_interval(seconds[own], confidence)
             tiers.add(evidence.tier)
         bound = terms.overlapped_s if bound_s is None else bound_s
@@ -139,13 +154,13 @@ class Predictor:
     def _evidence(self, family: str, device: Device, precision: str, kind: str) -> _Evidence:
         own = {f.kind: f for f in self.constants.fitted if (f.device, f.family) == (device.id, family)}
         if own:
-            chosen = own.get(kind) or own[""]
+            chosen = own.get(kind) or (own.get(one_by_one(kind)) if kind else None) or own[""]
             return _Evidence(
                 constants=chosen.constants, spread=chosen.spread,
-                tier="fitted" if chosen.precision == precision else "transferred",
+                tier="fitted" if chosen.precision == precision else "transferred", kind=chosen.kind,
             )  # fmt: skip
         carried = self._carried(family, device, kind)
-        return _Evidence(constants=carried.constants, spread=carried.spread, tier="transferred")
+        return _Evidence(constants=carried.constants, spread=carried.spread, tier="transferred", kind=carried.kind)
 
     def _carried(self, family: str, device: Device, kind: str) -> Transferred:
         of_family = {(t.vendor, t.kind): t for t in self.constants.transferred if t.family == family}

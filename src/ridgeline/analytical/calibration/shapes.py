@@ -13,14 +13,19 @@ from ridgeline.analytical.device import Device
 from ridgeline.analytical.limits import Limits, cache_bytes, limits
 from ridgeline.analytical.operators.attention import attention_work
 from ridgeline.analytical.operators.gemm import gemm_work
-from ridgeline.analytical.work import Work
+from ridgeline.analytical.work import Work, fma_key
 
 _TILES = ((64, 64), (128, 128), (128, 256), (256, 128), (256, 256))
 """Tiles of the output that matrix kernels use; which one a library takes is not published, so each is a feature."""
 
 
 WIDE = 32
-"""Query heads on one KV head beyond which TensorRT-LLM's decode takes a kernel ten times as slow, on every device."""
+"""Query heads on one KV head beyond which TensorRT-LLM's decode takes a kernel ten times as slow, on every device: it works on
+each query head by itself and reaches 6 to 11 % of the vector units' float32 peak on all of seven devices, from L40S to GB300, where
+its share of the memory's bandwidth is 1 % on the one and 12 % on the other."""
+ONE_BY_ONE = "one by one"
+"""In the kind of a kernel that works on each query head by itself, though several share a KV head: FlashAttention 2 with a window,
+4.5 us for each on an L40S however short its cache is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +41,15 @@ class Rows:
     warm_bound_s: Any
     """The bound where the last-level cache holds all that it can of the working set before the call."""
     working_set_bytes: Any
+    vector_s: Any
+    """The arithmetic's seconds on the vector units in float32; NaN where the device states no rate."""
     items: Any
     """Items of attention's work (a sequence's KV head) for each multiprocessor; zero for a GEMM."""
     software: Any
     """Backend that ran the kernel; object column."""
     kernels: Any
     """Kind of kernel that a call falls to, where kinds have constants of their own; object column. One for GEMM; of attention
-    one for each software, apart where a window masks, and beyond :data:`WIDE` query heads on a KV head."""
+    one for each software, apart where a window masks, beyond :data:`WIDE` query heads on a KV head, and :data:`ONE_BY_ONE`."""
     site: Any
     """Base-2 logarithms of the sizes that a model fixes (n, k; the heads), float64 [rows, sizes]."""
     load: Any
@@ -57,6 +64,11 @@ class Rows:
     def bound_s(self) -> Any:
         """The bound: arithmetic and memory overlap."""
         return np.maximum(self.compute_s, self.memory_s)
+
+    def terms(self, kind: str) -> tuple[Any, Any, Any]:
+        """:func:`kind_terms` of these rows."""
+        group = 2.0 ** (self.site[:, 0] - self.site[:, 1]) if self.family != "gemm" else 1.0
+        return kind_terms(kind, self.compute_s, self.vector_s, self.memory_s, self.items, group)
 
     def take(self, rows: Any) -> Rows:
         """The rows that a boolean or an index column selects."""
@@ -130,8 +142,9 @@ def rows_of(family: str, columns: Mapping[str, Any], device: Device, precision: 
         memory_s=memory,
         warm_bound_s=np.broadcast_to(np.asarray(warm.overlapped_s, dtype=np.float64), shape),
         working_set_bytes=np.broadcast_to(np.asarray(working_set, dtype=np.float64), shape),
+        vector_s=compute * slower_on_vector_units(device, precision),
         items=items,
-        kernels=kernel_kinds(family, columns, columns["software"]),
+        kernels=kernel_kinds(family, columns, columns["software"], columns.get("kernel")),
         software=np.asarray(columns["software"], dtype=object),
         site=np.stack([log2_sizes(columns[name]) for name in site], axis=1),
         load=np.stack([log2_sizes(columns[name]) for name in load], axis=1),
@@ -139,26 +152,59 @@ def rows_of(family: str, columns: Mapping[str, Any], device: Device, precision: 
     )
 
 
-def kernel_kinds(family: str, columns: Mapping[str, Any], software: Any) -> Any:
+def kernel_kinds(family: str, columns: Mapping[str, Any], software: Any, kernels: Any = None) -> Any:
     """Kind of kernel of every row: an object column of ``software``'s length.
 
     Args:
         family: of kernels.
         columns: sizes of attention, columns of the same length.
         software: backend of each row; object column.
+        kernels: what the table calls the kernel of each row, where it does.
     """
     software = np.asarray(software, dtype=object)
     if family == "gemm":
         return np.full(len(software), "gemm", dtype=object)
     groups = np.broadcast_to(np.asarray(columns["q_heads"]) / np.asarray(columns["kv_heads"]), software.shape)
     window = np.broadcast_to(np.asarray(columns["window"]), software.shape)
-    return np.array(
-        [
-            f"{s}{' wide' if g > WIDE else ''}{' windowed' if w > 0 else ''}"
-            for s, g, w in zip(software, groups, window, strict=True)
-        ],
-        dtype=object,
-    )
+    named = np.full(len(software), "", dtype=object) if kernels is None else kernels
+
+    def kind(software: str, group: float, window: float, kernel: str) -> str:
+        if window > 0 and "fa2" in kernel:
+            return one_by_one(f"{software} windowed")
+        return f"{software}{' wide' if group > WIDE else ''}{' windowed' if window > 0 else ''}"
+
+    return np.array([kind(*each) for each in zip(software, groups, window, named, strict=True)], dtype=object)
+
+
+def slower_on_vector_units(device: Device, precision: str) -> float:
+    """Rate of a product in ``precision`` over that of the vector units in float32; NaN where the device does not state both."""
+    product, vector = device.rate(fma_key(precision)), device.rate(fma_key("float32", "vector"))
+    return float("nan") if product is None or vector is None else product.value_per_s / vector.value_per_s
+
+
+def on_vector_units(kind: str) -> bool:
+    """Whether a kind of kernel leaves the matrix unit idle (:data:`WIDE`)."""
+    return kind.startswith("trtllm wide")
+
+
+def one_by_one(kind: str) -> str:
+    """The kind that stands for ``kind`` where the device's kernel works on query heads one by one."""
+    software, *others = kind.split()
+    return f"{software} {ONE_BY_ONE}{' windowed' if 'windowed' in others else ''}"
+
+
+def kind_terms(kind: str, compute_s: Any, vector_s: Any, memory_s: Any, items: Any, group: Any) -> tuple[Any, Any, Any]:
+    """(arithmetic seconds, memory seconds, items) that the constants of a kind of kernel are constants of.
+
+    Args:
+        kind: of :func:`kernel_kinds`; empty for all together.
+        compute_s, vector_s, memory_s, items: as in :class:`Rows`.
+        group: query heads on one KV head.
+    """
+    if on_vector_units(kind):
+        # Its bytes pass in a fraction of that time.
+        return vector_s, 0.0 * memory_s, items * group
+    return compute_s, memory_s, items * group if ONE_BY_ONE in kind else items
 
 
 def log2_sizes(values: Any) -> Any:
