@@ -190,11 +190,13 @@ def test_constants_of_a_kind_are_constants_of_what_its_kernel_does() -> None:
         seconds = np.empty(len(own))
         for kind in np.unique(own.kernels.astype(str)):
             chosen = own.kernels == kind
-            of_kind = wide if kind.startswith("trtllm wide") else others
+            of_kind = wide if kind.startswith("trtllm on vector units") else others
             seconds[chosen] = of_kind.seconds(*own.take(chosen).terms(kind))
         rows[device] = dataclasses.replace(own, seconds=seconds)
-    kinds = {"trtllm wide", "trtllm wide windowed", "vllm wide", "vllm one by one windowed"}
+    kinds = {"trtllm on vector units", "trtllm on vector units windowed", "vllm wide", "vllm one by one windowed"}
     assert set(rows["nvidia-l40s"].kernels) == kinds
+    prompts = rows_of("attention prefill", columns, devices["nvidia-l40s"], "bfloat16")
+    assert set(prompts.kernels) == {"trtllm wide", "trtllm wide windowed", "vllm wide", "vllm wide windowed"}
     for left in leave_out(rows, devices, by={d: devices[d].architecture for d in rows}):
         own = rows[left.device]
         apart = np.abs(left.predicted_s / own.seconds - 1.0)

@@ -10,10 +10,10 @@ import numpy as np
 
 from ridgeline.analytical.calibration.constants import Constants, Transferred, shipped
 from ridgeline.analytical.calibration.shapes import (
+    ON_VECTOR_UNITS,
     kernel_kinds,
     kind_terms,
     limits_of,
-    on_vector_units,
     one_by_one,
     slower_on_vector_units,
 )
@@ -97,7 +97,7 @@ class Predictor:
         seconds, low, high = np.empty(shape), np.empty(shape), np.empty(shape)
         tiers: set[Tier] = set()
         for kind, own in self._kinds(family, shapes, shape, software):
-            asked = "" if np.isnan(slower) and on_vector_units(kind) else kind
+            asked = "" if np.isnan(slower) and ON_VECTOR_UNITS in kind else kind
             evidence = self._evidence(family, device, precision, asked)
             terms_of = kind_terms(
                 evidence.kind, compute[own], compute[own] * slower, memory[own], items[own], group[own]

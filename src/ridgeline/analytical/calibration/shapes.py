@@ -21,11 +21,13 @@ _TILES = ((64, 64), (128, 128), (128, 256), (256, 128), (256, 256))
 
 WIDE = 32
 """Query heads on one KV head beyond which TensorRT-LLM's decode takes a kernel ten times as slow, on every device: it works on
-each query head by itself and reaches 6 to 11 % of the vector units' float32 peak on all of seven devices, from L40S to GB300, where
-its share of the memory's bandwidth is 1 % on the one and 12 % on the other."""
+each query head by itself and reaches 6 to 11 % of the vector units' float32 peak on all of eight devices, from L40S to GB300, where
+its share of the memory's bandwidth is 12 % on the one and 1 % on the other."""
+ON_VECTOR_UNITS = "on vector units"
+"""In the kind of that kernel."""
 ONE_BY_ONE = "one by one"
-"""In the kind of a kernel that works on each query head by itself, though several share a KV head: FlashAttention 2 with a window,
-4.5 us for each on an L40S however short its cache is."""
+"""In the kind of a decode kernel that works on each query head by itself, though several share a KV head: FlashAttention 2 with a
+window, 4.5 us for each on an L40S however short its cache is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,10 +170,15 @@ def kernel_kinds(family: str, columns: Mapping[str, Any], software: Any, kernels
     window = np.broadcast_to(np.asarray(columns["window"]), software.shape)
     named = np.full(len(software), "", dtype=object) if kernels is None else kernels
 
+    decode = family == "attention decode"
+
     def kind(software: str, group: float, window: float, kernel: str) -> str:
-        if window > 0 and "fa2" in kernel:
-            return one_by_one(f"{software} windowed")
-        return f"{software}{' wide' if group > WIDE else ''}{' windowed' if window > 0 else ''}"
+        windowed = " windowed" if window > 0 else ""
+        if decode and windowed and "fa2" in kernel:
+            return f"{software} {ONE_BY_ONE}{windowed}"
+        if decode and software == "trtllm" and group > WIDE:
+            return f"{software} {ON_VECTOR_UNITS}{windowed}"
+        return f"{software}{' wide' if group > WIDE else ''}{windowed}"
 
     return np.array([kind(*each) for each in zip(software, groups, window, named, strict=True)], dtype=object)
 
@@ -180,11 +187,6 @@ def slower_on_vector_units(device: Device, precision: str) -> float:
     """Rate of a product in ``precision`` over that of the vector units in float32; NaN where the device does not state both."""
     product, vector = device.rate(fma_key(precision)), device.rate(fma_key("float32", "vector"))
     return float("nan") if product is None or vector is None else product.value_per_s / vector.value_per_s
-
-
-def on_vector_units(kind: str) -> bool:
-    """Whether a kind of kernel leaves the matrix unit idle (:data:`WIDE`)."""
-    return kind.startswith("trtllm wide")
 
 
 def one_by_one(kind: str) -> str:
@@ -201,7 +203,7 @@ def kind_terms(kind: str, compute_s: Any, vector_s: Any, memory_s: Any, items: A
         compute_s, vector_s, memory_s, items: as in :class:`Rows`.
         group: query heads on one KV head.
     """
-    if on_vector_units(kind):
+    if ON_VECTOR_UNITS in kind:
         # Its bytes pass in a fraction of that time.
         return vector_s, 0.0 * memory_s, items * group
     return compute_s, memory_s, items * group if ONE_BY_ONE in kind else items
