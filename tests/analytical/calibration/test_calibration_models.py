@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_rows import DEVICES, gemm_rows
 
-from ridgeline.analytical.calibration.across import leave_out, mean_constants
+from ridgeline.analytical.calibration.across import Target, leave_out, mean_constants
 from ridgeline.analytical.calibration.errors import error_figures, size_bucket
 from ridgeline.analytical.calibration.inside import SiteKriging, fit_inside
 from ridgeline.analytical.calibration.scorecard import card_rows, score_hardware, score_sites
@@ -137,8 +137,21 @@ def test_near_twins_count_once() -> None:
     constants = {
         "nvidia-h100-sxm5-80gb": TRUTH, "nvidia-h200-sxm-141gb": TRUTH, "nvidia-a100-sxm4-80gb": slow,
     }  # fmt: skip
-    mean = mean_constants(constants, devices, "NVIDIA")
+    mean = mean_constants(constants, devices, Target(vendor="NVIDIA"))
     assert mean.compute_share == pytest.approx(np.sqrt(0.7 * 0.4))
+
+
+def test_half_of_a_memorys_share_is_of_its_kind() -> None:
+    devices = catalogue()
+    gddr, hbm = (dataclasses.replace(TRUTH, memory_share=share) for share in (0.9, 0.6))
+    constants = {"nvidia-l40s": gddr, "nvidia-a100-sxm4-80gb": hbm, "nvidia-h100-sxm5-80gb": hbm}
+    of_all = (0.9 * 0.6 * 0.6) ** (1 / 3)
+    for target, share in (
+        (Target.of(devices["nvidia-rtx-pro-6000-blackwell-server"]), np.sqrt(of_all * 0.9)),
+        (Target.of(devices["amd-instinct-mi300x"]), np.sqrt(of_all * 0.6)),
+        (Target(vendor="NVIDIA", memory="LPDDR"), of_all),
+    ):
+        assert mean_constants(constants, devices, target).memory_share == pytest.approx(share)
 
 
 def test_the_same_effect_of_a_device_is_drawn_for_every_operator() -> None:

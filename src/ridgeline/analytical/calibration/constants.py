@@ -3,6 +3,7 @@ not need them. Our own summary of the measurements, not a copy."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ridgeline.analytical.calibration.across import Kinds, carried_constants, carried_spread, fit_constants
+from ridgeline.analytical.calibration.across import Kinds, Target, carried_constants, carried_spread, fit_constants
 from ridgeline.analytical.calibration.public_tables import DISTRIBUTION, FILES, LICENCE, source_version
 from ridgeline.analytical.calibration.shapes import Rows
 from ridgeline.analytical.calibration.splits import group_ids
@@ -25,6 +26,8 @@ FILE = "constants.json"
 VENDORS = ("NVIDIA", "")
 """Vendors whose transferred constants are kept: launches of the others are known from one architecture each, or none, and are
 predicted from all (empty)."""
+MEMORIES = ("HBM", "GDDR", "")
+"""Kinds of main memory whose transferred constants are kept; the others are predicted from all (empty)."""
 
 
 class ConstantsError(ValueError):
@@ -47,9 +50,10 @@ class Fitted:
 
 @dataclass(frozen=True, kw_only=True)
 class Transferred:
-    """Constants for a device of ``vendor`` that nobody measured, and how far left-out devices lay from them."""
+    """Constants for a device of ``vendor`` with ``memory`` that nobody measured, and how far left-out devices lay from them."""
 
     vendor: str
+    memory: str
     family: str
     precision: str
     kind: str
@@ -86,18 +90,15 @@ def fit_shipped(root: Path, devices: Mapping[str, Device]) -> Constants:
             fitted += _fitted(device, family, rows[device], kinds)
         for vendor in VENDORS:
             spread = carried_spread(rows, each, devices, vendor, by=by)
-            for kind in sorted({k for kinds in each.values() for k in kinds}):
-                constants = carried_constants(each, devices, vendor, kind)
+            kept = sorted({k for kinds in each.values() for k in kinds})
+            for memory, kind in itertools.product(MEMORIES, kept):
+                constants = carried_constants(each, devices, Target(vendor=vendor, memory=memory), kind)
                 transferred.append(
                     Transferred(
-                        vendor=vendor,
-                        family=family,
-                        precision="bfloat16",
-                        kind=kind,
-                        constants=constants,
-                        spread=spread,
+                        vendor=vendor, memory=memory, family=family, precision="bfloat16", kind=kind,
+                        constants=constants, spread=spread,
                     )
-                )
+                )  # fmt: skip
     source = f"{DISTRIBUTION} {source_version(root)}".strip()
     return Constants(source=source, licence=LICENCE, fitted=tuple(fitted), transferred=tuple(transferred))
 

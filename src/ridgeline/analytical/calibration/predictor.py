@@ -163,10 +163,12 @@ class Predictor:
         return _Evidence(constants=carried.constants, spread=carried.spread, tier="transferred", kind=carried.kind)
 
     def _carried(self, family: str, device: Device, kind: str) -> Transferred:
-        of_family = {(t.vendor, t.kind): t for t in self.constants.transferred if t.family == family}
-        for key in ((device.vendor, kind), (device.vendor, ""), ("", kind), ("", "")):
-            if key in of_family:
-                return of_family[key]
+        of_family = {(t.vendor, t.kind, t.memory): t for t in self.constants.transferred if t.family == family}
+        memory = device.main_memory.name
+        for vendor, own in ((device.vendor, kind), (device.vendor, ""), ("", kind), ("", "")):
+            found = of_family.get((vendor, own, memory)) or of_family.get((vendor, own, ""))
+            if found is not None:
+                return found
         raise PredictionError(f"no constants for {family!r} on a device of {device.vendor}")
 
 
