@@ -27,7 +27,7 @@ EXPECTED = {
     "scales_its_input_back": ("incorrect", "the kernel wrote to its input 'a'"),
     "knows_its_inputs": ("impossible", "times faster than"),
     # Faults of the process
-    "hangs": ("timeout", "no result after 5 s (phase: check)"),
+    "hangs": ("timeout", "no result after 10 s (phase: check)"),
     "segfaults": ("crashed", "killed by SIGSEGV (phase: check)"),
     "segfaults_in_prepare": ("crashed", "killed by SIGSEGV (phase: prepare)"),
     "fills_memory": ("out_of_memory", "GB resident, limit 2.0 GB (phase: check)"),
@@ -51,7 +51,7 @@ description = "kernels that go wrong, between good ones"
 [settings]
 target_relative = 0.5
 budget_s = 0.5
-timeout_s = 5.0
+timeout_s = 10.0
 memory_limit_bytes = 2e9
 
 [[case]]
