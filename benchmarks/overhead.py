@@ -282,8 +282,8 @@ def main() -> int:
         for kernel in KERNELS:
             order = [tool for tool in TOOLS if number % RARE.get(tool, 1) == 0]
             for tool in lots.sample(order, len(order)):
-                took[kernel, tool][number] = seconds_to_target(run_tool(tool, kernel, asked.seconds))
-                reached = took[kernel, tool][number]
+                reached = seconds_to_target(run_tool(tool, kernel, asked.seconds))
+                took[kernel, tool][number] = reached
                 shown = "not" if reached is None else f"{reached:.2f} s"
                 print(f"round {number + 1} of {asked.rounds}: {kernel} {tool}: {shown}", file=sys.stderr, flush=True)
     print(f"Seconds until the interval is within {TARGET:.0%}, median of the rounds that got there (lowest to highest)")
