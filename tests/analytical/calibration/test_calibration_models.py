@@ -45,6 +45,15 @@ def test_the_cost_of_an_item_is_recovered() -> None:
     assert fit_three_parameters(memory / 50.0, memory, seconds, items).item_s == pytest.approx(2e-6, rel=0.05)
 
 
+def test_a_constant_that_no_row_tells_is_the_usual_one() -> None:
+    memory = np.geomspace(1e-7, 1e-3, 200)
+    compute = memory / 50.0  # the memory's time is the longer one whatever share of the arithmetic's peak is reached
+    noise = np.random.default_rng(0).lognormal(0.0, 0.05, 200)
+    found = fit_three_parameters(compute, memory, (4e-6 + memory / 0.5) * noise)
+    assert found.memory_share == pytest.approx(0.5, rel=0.03)
+    assert found.compute_share == pytest.approx(0.7, rel=1e-3)
+
+
 def test_bad_rows_are_refused_not_fitted() -> None:
     with pytest.raises(FitError, match="at least 6"):
         fit_three_parameters([1.0], [1.0], [1.0])

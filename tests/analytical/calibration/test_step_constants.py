@@ -42,7 +42,8 @@ def test_a_step_with_prompts_and_decoding_takes_arithmetic_from_one_and_bytes_fr
         step_constants(H100, attending).parameters["attention"] for attending in ("prefill", "decode", "both")
     )
     assert (both.compute_share, both.memory_share) == (prompts.compute_share, decoding.memory_share)
-    assert prompts.compute_share > decoding.compute_share
+    assert prompts.compute_share != decoding.compute_share
+    assert prompts.memory_share != decoding.memory_share
 
 
 def swept(device: str, parameters: Mapping[str, ThreeParameters] | None = None) -> Swept:

@@ -68,12 +68,19 @@ def _fit(rows: Rows, kind: str) -> ThreeParameters:
     return fit_three_parameters(arithmetic_s, memory_s, rows.seconds, items)
 
 
+def taught_vendors(known: Iterable[str], devices: Mapping[str, Device]) -> list[str]:
+    """Vendors of whose devices at least :data:`FEWEST_ARCHITECTURES` architectures are among the ``known``."""
+    architectures: dict[str, set[str]] = {}
+    for device in known:
+        architectures.setdefault(devices[device].vendor, set()).add(devices[device].architecture)
+    return sorted(v for v, own in architectures.items() if len(own) >= FEWEST_ARCHITECTURES)
+
+
 def teachers(vendor: str, known: Iterable[str], devices: Mapping[str, Device]) -> list[str]:
     """Which of the ``known`` devices tell how a further one of ``vendor`` differs from its prediction: those of the vendor,
-    where at least :data:`FEWEST_ARCHITECTURES` of their architectures are there, else all."""
+    where it is one of the :func:`taught_vendors`, else all."""
     known = sorted(known)
-    same = [d for d in known if devices[d].vendor == vendor]
-    return same if len({devices[d].architecture for d in same}) >= FEWEST_ARCHITECTURES else known
+    return [d for d in known if devices[d].vendor == vendor] if vendor in taught_vendors(known, devices) else known
 
 
 def mean_constants(
@@ -81,8 +88,8 @@ def mean_constants(
 ) -> ThreeParameters:
     """The constants' mean in logarithms, over architectures of the mean over each one's devices.
 
-    What a call costs is taken from the target's vendor where any device of it is there: it belongs to the runtime (B60 29 us,
-    the others 2 to 5 us for a GEMM). What an item costs and the share of the arithmetic's peak are taken from all, the share
+    What a call costs is taken from the target's vendor where its :func:`teachers` are its own: it belongs to the runtime (B60
+    29 us, the others 2 to 5 us for a GEMM), and one device does not tell those of a vendor's other lines. What an item costs and the share of the arithmetic's peak are taken from all, the share
     of the memory's half from all and half from the devices with the same kind of memory.
 
     Raises:
@@ -104,7 +111,7 @@ def mean_constants(
     alike = [d for d in logs if devices[d].main_memory.name == target.memory]
     if alike:
         memory = float(np.sqrt(memory * mean(alike)[2]))
-    overhead = float(mean([d for d in logs if devices[d].vendor == target.vendor] or logs)[0])
+    overhead = float(mean(teachers(target.vendor, logs, devices))[0])
     item_s = item if any(c.item_s > 0.0 for c in constants.values()) else 0.0
     return ThreeParameters(overhead_s=overhead, compute_share=compute, memory_share=memory, item_s=item_s)
 

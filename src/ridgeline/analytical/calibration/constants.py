@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ridgeline.analytical.calibration.across import Kinds, Target, carried_constants, carried_spread, fit_constants
+from ridgeline.analytical.calibration.across import (
+    Kinds,
+    Target,
+    carried_constants,
+    carried_spread,
+    fit_constants,
+    taught_vendors,
+)
 from ridgeline.analytical.calibration.public_tables import DISTRIBUTION, FILES, LICENCE, source_version
 from ridgeline.analytical.calibration.shapes import Rows
 from ridgeline.analytical.calibration.splits import group_ids
@@ -23,9 +30,6 @@ from ridgeline.analytical.calibration.three_parameters import ThreeParameters
 from ridgeline.analytical.device import Device
 
 FILE = "constants.json"
-VENDORS = ("NVIDIA", "")
-"""Vendors whose transferred constants are kept: launches of the others are known from one architecture each, or none, and are
-predicted from all (empty)."""
 MEMORIES = ("HBM", "GDDR", "")
 """Kinds of main memory whose transferred constants are kept; the others are predicted from all (empty)."""
 
@@ -50,7 +54,7 @@ class Fitted:
 
 @dataclass(frozen=True, kw_only=True)
 class Transferred:
-    """Constants for a device of ``vendor`` with ``memory`` that nobody measured, and how far left-out devices lay from them."""
+    """Constants for a device with ``memory`` that nobody measured, of a vendor whose own devices tell (empty: any other)."""
 
     vendor: str
     memory: str
@@ -58,6 +62,14 @@ class Transferred:
     precision: str
     kind: str
     constants: ThreeParameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferredSpread:
+    """How far left-out devices lay from what constants :class:`Transferred` to ``vendor`` say, in all kinds and memories."""
+
+    vendor: str
+    family: str
     spread: Spread
 
 
@@ -69,6 +81,7 @@ class Constants:
     licence: str
     fitted: tuple[Fitted, ...]
     transferred: tuple[Transferred, ...]
+    spreads: tuple[TransferredSpread, ...]
 
 
 def fit_shipped(root: Path, devices: Mapping[str, Device]) -> Constants:
@@ -82,25 +95,29 @@ def fit_shipped(root: Path, devices: Mapping[str, Device]) -> Constants:
 
     fitted: list[Fitted] = []
     transferred: list[Transferred] = []
+    spreads: list[TransferredSpread] = []
     for family in FILES:
         rows = load_hardware(root, devices, family)
         each = fit_constants(rows)
         by = {d: devices[d].architecture for d in rows}
         for device, kinds in each.items():
             fitted += _fitted(device, family, rows[device], kinds)
-        for vendor in VENDORS:
+        for vendor in ("", *taught_vendors(rows, devices)):
             spread = carried_spread(rows, each, devices, vendor, by=by)
+            spreads.append(TransferredSpread(vendor=vendor, family=family, spread=spread))
             kept = sorted({k for kinds in each.values() for k in kinds})
             for memory, kind in itertools.product(MEMORIES, kept):
                 constants = carried_constants(each, devices, Target(vendor=vendor, memory=memory), kind)
                 transferred.append(
                     Transferred(
                         vendor=vendor, memory=memory, family=family, precision="bfloat16", kind=kind,
-                        constants=constants, spread=spread,
+                        constants=constants,
                     )
                 )  # fmt: skip
     source = f"{DISTRIBUTION} {source_version(root)}".strip()
-    return Constants(source=source, licence=LICENCE, fitted=tuple(fitted), transferred=tuple(transferred))
+    return Constants(
+        source=source, licence=LICENCE, fitted=tuple(fitted), transferred=tuple(transferred), spreads=tuple(spreads)
+    )
 
 
 def _fitted(device: str, family: str, rows: Rows, kinds: Kinds) -> list[Fitted]:
@@ -148,24 +165,26 @@ def from_json(text: str, origin: str) -> Constants:
         return Constants(
             source=values["source"],
             licence=values["licence"],
-            fitted=tuple(Fitted(**{**f, **_parts(f)}) for f in values["fitted"]),
-            transferred=tuple(Transferred(**{**t, **_parts(t)}) for t in values["transferred"]),
+            fitted=tuple(Fitted(**{**f, "constants": _parameters(f), "spread": _spread(f)}) for f in values["fitted"]),
+            transferred=tuple(Transferred(**{**t, "constants": _parameters(t)}) for t in values["transferred"]),
+            spreads=tuple(TransferredSpread(**{**s, "spread": _spread(s)}) for s in values["spreads"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ConstantsError(f"{origin}: {error}") from None
 
 
-def _parts(values: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(values: Mapping[str, Any]) -> ThreeParameters:
+    return ThreeParameters(**values["constants"])
+
+
+def _spread(values: Mapping[str, Any]) -> Spread:
     spread = values["spread"]
-    return {
-        "constants": ThreeParameters(**values["constants"]),
-        "spread": Spread(
-            centre=tuple(spread["centre"]),
-            scale=tuple(spread["scale"]),
-            freedom=spread["freedom"],
-            shape=tuple(tuple(quantiles) for quantiles in spread["shape"]),
-        ),
-    }
+    return Spread(
+        centre=tuple(spread["centre"]),
+        scale=tuple(spread["scale"]),
+        freedom=spread["freedom"],
+        shape=tuple(tuple(quantiles) for quantiles in spread["shape"]),
+    )
 
 
 @cache

@@ -160,12 +160,14 @@ class Predictor:
                 tier="fitted" if chosen.precision == precision else "transferred", kind=chosen.kind,
             )  # fmt: skip
         carried = self._carried(family, device, kind)
-        return _Evidence(constants=carried.constants, spread=carried.spread, tier="transferred", kind=carried.kind)
+        (spread,) = (s.spread for s in self.constants.spreads if (s.vendor, s.family) == (carried.vendor, family))
+        return _Evidence(constants=carried.constants, spread=spread, tier="transferred", kind=carried.kind)
 
     def _carried(self, family: str, device: Device, kind: str) -> Transferred:
         of_family = {(t.vendor, t.kind, t.memory): t for t in self.constants.transferred if t.family == family}
+        vendor = device.vendor if any(t == device.vendor for t, _, _ in of_family) else ""
         memory = device.main_memory.name
-        for vendor, own in ((device.vendor, kind), (device.vendor, ""), ("", kind), ("", "")):
+        for own in (kind, ""):
             found = of_family.get((vendor, own, memory)) or of_family.get((vendor, own, ""))
             if found is not None:
                 return found

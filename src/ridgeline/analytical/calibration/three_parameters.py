@@ -21,6 +21,10 @@ FEWEST_ROWS = 6
 """Rows that a fit needs: three constants, and as many again to see how well they hold."""
 _SOFT = 0.15
 """Residuals of log time beyond this count linearly, not squared: launch-bound rows and rows of other tiles are many."""
+_PRIOR = 0.15 / np.log(2.0)
+"""A constant twice or half its first value counts as one row that is off by 15 %. Without it what the rows do not tell (the
+arithmetic's share in decode, which memory bounds) ended anywhere: 0.014 on one machine and 1.09 on another, from the same rows.
+"""
 
 
 class FitError(ValueError):
@@ -61,7 +65,7 @@ to 0.85 in decode); those of ``""``, for families without a public table, are no
 
 
 def fit_three_parameters(compute_s: Any, memory_s: Any, measured_s: Any, items: Any = None) -> ThreeParameters:
-    """The constants with the least robust error of log time (soft L1).
+    """The constants with the least robust error of log time (soft L1), drawn weakly to usual ones.
 
     Args:
         compute_s, memory_s: the bound's two columns, seconds, not both zero in a row.
@@ -82,7 +86,8 @@ def fit_three_parameters(compute_s: Any, memory_s: Any, measured_s: Any, items: 
 
     def residuals(x: Any) -> Any:
         o, e_c, e_m, item = np.exp(x) if with_items else (*np.exp(x), 0.0)
-        return np.log(o + item * each + np.maximum(compute / e_c, memory / e_m)) - log_measured
+        errors = np.log(o + item * each + np.maximum(compute / e_c, memory / e_m)) - log_measured
+        return np.concatenate([errors, _PRIOR * (x - start)])
 
     first = np.log([float(np.quantile(measured, 0.02)) * 0.7, 0.7, 0.75, 1e-6])
     lower, upper = np.log([1e-9, 0.01, 0.01, 1e-12]), np.log([1.0, 3.0, 10.0, 1e-3])
