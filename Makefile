@@ -101,8 +101,14 @@ bench-analytical: $(VENV)/peer-aiconfigurator.stamp ## Bounds, predictions, serv
 gpu-check: setup ## Try every GPU path on a few cases and write gpu-check.md and gpu-check.json; exits 2 without a GPU.
 	$(BIN)/python -m ridgeline.bench.gpu_check
 
-bench-energy: setup ## Compare our joules with exact ones and with Zeus; the last line says PASS or FAIL.
-	$(BIN)/python benchmarks/energy.py
+# Its own environment, as for aiconfigurator: Zeus is needed by this comparison alone.
+$(VENV)/peer-zeus.stamp: $(VENV)/run.stamp
+	$(BIN)/python -m venv $(VENV)/peer-zeus
+	$(VENV)/peer-zeus/bin/python -m pip install -qq $(CONSTRAINTS) zeus==0.16.0
+	@touch $@
+
+bench-energy: $(VENV)/peer-zeus.stamp ## Compare our joules with exact ones and with Zeus; the last line says PASS or FAIL.
+	$(BIN)/python benchmarks/energy.py --zeus-python $(VENV)/peer-zeus/bin/python
 
 bench-idealized: setup ## Predict requests from few: published A100 runtimes, then live decoders (14 minutes); each PASS or FAIL.
 	$(BIN)/python benchmarks/idealized_published.py
