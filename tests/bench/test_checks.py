@@ -195,6 +195,23 @@ def test_cold_launches_pass_through_three_caches_before_a_buffer_comes_again() -
     assert len({id(slot.run) for slot in slots}) == len(slots)
 
 
-def test_a_cold_cache_of_endless_copies_is_unsupported_with_the_way_out() -> None:
-    with pytest.raises(Unsupported, match="measure it warm"):
-        launches_of(Gemm(m=1, n=1, k=1, precision="float32"), cold=True, cache_bytes=1e6)
+def test_a_cold_block_of_more_launches_than_copies_is_unsupported_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ridgeline.bench.launches.MOST_SLOTS", 8)
+    launches, _, _ = launches_of(Gemm(m=1, n=1, k=1, precision="float32"), cold=True, cache_bytes=1e6)
+    assert not launches.stays_cold
+    launches.before_block(8)
+    evicted = float(launches._evict[0])
+    launches.launch(8)
+    launches.after_block()
+    launches.before_block(8)
+    assert float(launches._evict[0]) == evicted + 1.0, "each block begins with an emptied cache"
+    with pytest.raises(Unsupported, match="a cold block of 9 launches comes twice to its 8 copies .*measure it warm"):
+        launches.before_block(9)
+
+
+def test_a_rotation_that_passes_through_the_cache_may_come_again() -> None:
+    launches, _, _ = launches_of(SMALL, cold=True, cache_bytes=1e5)
+    assert launches.stays_cold
+    launches.before_block(10 * launches.rotation)

@@ -36,6 +36,8 @@ COLD_FACTOR = 3.0
 EVICT_FACTOR = 2.0
 """Times the last-level cache that is written before a block whose own rotation does not pass through it."""
 MOST_SLOTS = 4096
+"""Prepared states at most. Where so many do not pass through the last-level cache (480 MiB on some servers), each block
+begins with an emptied cache and comes to no buffer twice."""
 CHECK_SHARE = 0.5
 """Checks between blocks take at most this share of the time spent in blocks; the first and the last always happen."""
 
@@ -86,6 +88,11 @@ class RotatingLaunches:
         self._check_this_block = True
 
     @property
+    def stays_cold(self) -> bool:
+        """Whether launches stay cold however many follow each other."""
+        return self._cold and (len(self._slots) - 1) * self._slot_bytes >= COLD_FACTOR * self._cache_bytes
+
+    @property
     def rotation(self) -> int:
         """Launches after which the same buffers come again."""
         return len(self._slots) if self._cold else 1
@@ -101,7 +108,16 @@ class RotatingLaunches:
         return self._check_s <= CHECK_SHARE * self._block_s
 
     def before_block(self, count: int, check: bool | None = None) -> None:
-        """Get ready for a block; ``check`` says whether it is checked where this process does not decide that."""
+        """Get ready for a block; ``check`` says whether it is checked where this process does not decide that.
+
+        Raises:
+            Unsupported: where the block would come back to buffers that are still in the cache.
+        """
+        if self._cold and count > len(self._slots) and not self.stays_cold:
+            raise Unsupported(
+                f"a cold block of {count} launches comes twice to its {len(self._slots)} copies of {self._slot_bytes:.0f} "
+                f"bytes, which stay in a cache of {self._cache_bytes:.0f}: measure it warm"
+            )
         self._check_this_block = self.affords_check() if check is None else check
         if self._cold:
             watched = (self._next + count - 1) % len(self._slots)
@@ -163,7 +179,9 @@ class RotatingLaunches:
 
 def slot_count(problem: Problem, cold: bool, cache_bytes: float) -> int:
     """Sets of buffers that a case rotates through."""
-    return max(2, math.ceil(COLD_FACTOR * cache_bytes / problem.footprint_bytes()) + 1) if cold else 2
+    if not cold:
+        return 2
+    return min(MOST_SLOTS, max(2, math.ceil(COLD_FACTOR * cache_bytes / problem.footprint_bytes()) + 1))
 
 
 def make_launches(
@@ -188,14 +206,14 @@ def make_launches(
 
     Raises:
         TooLargeError: where it does not fit in memory; nothing has been allocated.
-        Unsupported: from ``prepare``, or where a cold cache would need too many prepared states.
+        Unsupported: from ``prepare``.
     """
     generator = torch.Generator().manual_seed(seed)
     refuse_beyond_memory(
         operator.of_rank(rank),
         problem,
         session,
-        slots=min(slot_count(problem, cold, cache_bytes), MOST_SLOTS),
+        slots=slot_count(problem, cold, cache_bytes),
         eviction_bytes=EVICT_FACTOR * cache_bytes if cold else 0.0,
         limit_bytes=memory_limit_bytes,
     )
@@ -205,10 +223,6 @@ def make_launches(
     context = Context(session.torch_device, threads, config or {}, rank, ranks)
     slot_bytes = problem.footprint_bytes()
     count = slot_count(problem, cold, cache_bytes)
-    if count > MOST_SLOTS:
-        raise Unsupported(
-            f"a cold cache needs {count} copies of {slot_bytes:.0f} bytes, over {MOST_SLOTS}: measure it warm"
-        )
     slots: list[Slot] = []
     structure = NO_STRUCTURE
     prepare_s = 0.0

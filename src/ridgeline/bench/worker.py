@@ -175,7 +175,13 @@ class _Runner:
         for probe in request["beside"]:
             beside[probe["limit"]] += self._probe(session, probe)
         self._send("phase", name="energy")
-        meter = self._energy(session, request["unit"], settings, ranks)
+        unmetered = ""
+        if ranks > 1:
+            # A meter launches as often as its windows need; the other ranks would have to know how often.
+            unmetered = "the energy of several ranks is not measured"
+        elif request["cache"] == "cold" and not launches.stays_cold:
+            unmetered = "launches in a row come back to copies that are still in the cache"
+        meter = self._energy(session, request["unit"], settings, unmetered)
         launch: Callable[[int], None] = launches.launch
         if meter.measures:
             launch = session.unattended(launch, timing.summary.median, launches.rotation)
@@ -232,15 +238,15 @@ class _Runner:
         settings = Settings.model_validate(request["settings"])
         return time_in(session, CallableLaunches(function, arguments), settings).to_fields()
 
-    def _energy(self, session: Session, spec: str, settings: Settings, ranks: int) -> EnergyMeter:
-        """The meter of a unit; it keeps what it has learnt about the sensor and the idle baseline."""
+    def _energy(self, session: Session, spec: str, settings: Settings, unmetered: str) -> EnergyMeter:
+        """The meter of a unit, which keeps what it has learnt about the sensor and the idle baseline; none where
+        ``unmetered`` says why a case has none."""
         from ridgeline.bench.energy.choose import choose_source
         from ridgeline.bench.energy.meter import EnergyMeter
         from ridgeline.bench.energy.source import EnergySource, NullSource
 
-        if ranks > 1:
-            # A meter launches as often as its windows need; the other ranks would have to know how often.
-            return EnergyMeter(NullSource("no_meter", "the energy of several ranks is not measured"))
+        if unmetered:
+            return EnergyMeter(NullSource("no_meter", unmetered))
         key = f"{spec} {settings.meter}"
         if key not in self._meters:
             if session.no_meter:
