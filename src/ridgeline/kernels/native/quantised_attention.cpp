@@ -56,6 +56,7 @@ struct Products {
     int32_t* out;
     int32_t* packed;   // b, in panels
     int32_t* scratch;  // rows of a, packed, of each thread
+    int64_t tile;      // rows of a that are a task, at most QUERY_TILE
 };
 
 struct Path {
@@ -152,18 +153,20 @@ const Path* path_of(int32_t i) {
     return entry ? entry->path : nullptr;
 }
 
-// Threads take tasks by turns, so that one that is held up keeps the others from nothing.
+// Threads take tasks by turns, so that one that is held up keeps the others from nothing. Each begins with its own: what is
+// called again and again with a task a thread finds its rows of the output in the cache that it left them in.
 template <typename CallType>
 struct Pass {
     const CallType* call;
     void (*one)(const CallType&, int64_t task, int thread);
     int64_t tasks;
-    mutable std::atomic<int64_t> next{0};
+    mutable std::atomic<int64_t> begun{0};
 
-    static void work(const void* context, int thread, int) {
+    static void work(const void* context, int thread, int threads) {
         const Pass& pass = *static_cast<const Pass*>(context);
-        for (int64_t task; (task = pass.next.fetch_add(1, std::memory_order_relaxed)) < pass.tasks;) {
+        for (int64_t task = thread; task < pass.tasks;) {
             pass.one(*pass.call, task, thread);
+            task = threads + pass.begun.fetch_add(1, std::memory_order_relaxed);
         }
     }
     int32_t run(int threads) const { return Pool::get().run(threads, work, this); }
@@ -221,7 +224,7 @@ extern "C" int32_t quantised_attention(int32_t path, const int64_t* sizes, const
 
 // Words of the packed form of b. sizes: m, n, depth. 0 for a path that is not.
 extern "C" int64_t int8_packed_words(int32_t path, const int64_t* sizes) {
-    const Products call = {sizes[0], sizes[1], sizes[2], nullptr, nullptr, nullptr, nullptr, nullptr};
+    const Products call = {sizes[0], sizes[1], sizes[2], nullptr, nullptr, nullptr, nullptr, nullptr, 0};
     return path_of(path) ? path_of(path)->packed_words(call) : 0;
 }
 
@@ -232,7 +235,7 @@ extern "C" int64_t int8_products_words(const int64_t* sizes, int32_t threads) {
 
 // Packs b [n][depth] for int8_products.
 extern "C" int32_t int8_pack(int32_t path, const int64_t* sizes, const int8_t* b, int32_t* packed, int32_t threads) {
-    const Products call = {1, sizes[1], sizes[2], nullptr, b, nullptr, packed, nullptr};
+    const Products call = {1, sizes[1], sizes[2], nullptr, b, nullptr, packed, nullptr, 0};
     if (call.n < 1 || call.depth < 1 || call.depth > 65536) return BAD_ARGUMENT;
     const Path* chosen = path_of(path);
     if (!chosen) return UNKNOWN_PATH;
@@ -243,10 +246,14 @@ extern "C" int32_t int8_pack(int32_t path, const int64_t* sizes, const int8_t* b
 // out[m][n] int32 = a[m][depth] b[n][depth]^T, exact, of packed b.
 extern "C" int32_t int8_products(int32_t path, const int64_t* sizes, const int8_t* a, int32_t* packed, int32_t* out,
                                  int32_t* scratch, int32_t threads) {
-    const Products call = {sizes[0], sizes[1], sizes[2], a, nullptr, out, packed, scratch};
-    if (call.m < 1 || call.n < 1 || call.depth < 1 || call.depth > 65536) return BAD_ARGUMENT;
+    const int64_t m = sizes[0], n = sizes[1], depth = sizes[2];
+    if (m < 1 || n < 1 || depth < 1 || depth > 65536 || threads < 1) return BAD_ARGUMENT;
+    // As many tasks a thread, of as many rows: of 128 rows in tiles of 96 one of two threads had three times the other's.
+    const int64_t turns = (m + threads * QUERY_TILE - 1) / (threads * QUERY_TILE);
+    const int64_t tile = (m + turns * threads - 1) / (turns * threads);
+    const Products call = {m, n, depth, a, nullptr, out, packed, scratch, tile};
     const Path* chosen = path_of(path);
     if (!chosen) return UNKNOWN_PATH;
-    const Pass<Products> multiplying = {&call, chosen->multiply_rows, (call.m + QUERY_TILE - 1) / QUERY_TILE};
+    const Pass<Products> multiplying = {&call, chosen->multiply_rows, (m + tile - 1) / tile};
     return multiplying.run(threads);
 }

@@ -110,6 +110,9 @@ static void score_tile(const Tile& tile, int64_t rows, const int32_t* packed, in
         for (; r + ROWS <= rows; r += ROWS) {
             score_panel<ROWS, CORRECTED>(tile, r, panel, steps, scales, first_key, s, column);
         }
+        for (; r + FEWER_ROWS <= rows; r += FEWER_ROWS) {
+            score_panel<FEWER_ROWS, CORRECTED>(tile, r, panel, steps, scales, first_key, s, column);
+        }
         for (; r < rows; ++r) score_panel<1, CORRECTED>(tile, r, panel, steps, scales, first_key, s, column);
     }
 }
@@ -225,6 +228,9 @@ static void attend(const Call& call, int64_t task, int thread) {
         }
         int64_t r = 0;
         for (; r + ROWS <= rows; r += ROWS) add_values<ROWS>(tile, r, values + first * width, width, keys);
+        for (; r + FEWER_ROWS <= rows; r += FEWER_ROWS) {
+            add_values<FEWER_ROWS>(tile, r, values + first * width, width, keys);
+        }
         for (; r < rows; ++r) add_values<1>(tile, r, values + first * width, width, keys);
     }
     const float* v_scale = call.v_scale ? call.v_scale + kv_head * d : nullptr;
@@ -244,7 +250,7 @@ static void attend(const Call& call, int64_t task, int thread) {
     }
 }
 
-// ---- integer products alone: C[m][n] of the rows [first, first + ROW_TILE) of A and all of B ----
+// ---- integer products alone: C[m][n] of the rows [first, first + tile) of A and all of B ----
 
 static int64_t packed_words(const Products& call) { return (call.n + WIDTH - 1) / WIDTH * WIDTH * steps_of(call.depth); }
 
@@ -283,7 +289,7 @@ static void multiply_rows(const Products& call, int64_t task, int thread) {
     const int64_t steps = steps_of(call.depth);
     int32_t* packed = call.scratch + thread * QUERY_TILE * steps;
     int32_t starts[QUERY_TILE];
-    const int64_t first = task * QUERY_TILE, rows = least(QUERY_TILE, call.m - first);
+    const int64_t first = task * call.tile, rows = least(call.tile, call.m - first);
     for (int64_t r = 0; r < rows; ++r) {
         starts[r] = pack_row(call.a + (first + r) * call.depth, call.depth, packed + r * steps);
     }
@@ -291,6 +297,9 @@ static void multiply_rows(const Products& call, int64_t task, int thread) {
         int64_t r = 0;
         for (; r + ROWS <= rows; r += ROWS) {
             product_panel<ROWS>(call, first + r, packed + r * steps, starts + r, column);
+        }
+        for (; r + FEWER_ROWS <= rows; r += FEWER_ROWS) {
+            product_panel<FEWER_ROWS>(call, first + r, packed + r * steps, starts + r, column);
         }
         for (; r < rows; ++r) product_panel<1>(call, first + r, packed + r * steps, starts + r, column);
     }
