@@ -8,7 +8,7 @@ import torch
 from ridgeline.analytical.operators import Gemm
 from ridgeline.analytical.problem import NO_STRUCTURE, Structure
 from ridgeline.bench.devices.cpu_session import CpuSession
-from ridgeline.bench.launches import COLD_FACTOR, make_launches, roll_into, rolled
+from ridgeline.bench.launches import COLD_FACTOR, EVICT_FACTOR, Slot, make_launches, roll_into, rolled
 from ridgeline.kernels.gemm.operator import GemmOperator
 from ridgeline.kernels.registry import Context, RegistryError, Run, Tensors, get_implementation, load
 
@@ -63,6 +63,33 @@ def test_cold_rotation_passes_through_three_caches_before_it_returns() -> None:
     again = seen.addresses.index(seen.addresses[0], 1)
     assert again * PROBLEM.footprint_bytes() > COLD_FACTOR * cache
     assert len(set(seen.values)) > 10
+
+
+def test_buffers_that_were_renewed_leave_the_cache_before_their_checked_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ridgeline.bench.launches.CHECK_SHARE", 1e9)
+    cache, seen, gaps = 1e5, Watching(), []
+    launches = launches_of(GemmOperator(), seen, cold=True, cache_bytes=cache)
+    renew, check = launches._renew, launches._check
+    renewed: list[tuple[int, int]] = []
+
+    def note_renewal(slot: Slot) -> None:
+        renewed.append((slot.inputs["a"].data_ptr(), len(seen.addresses)))
+        renew(slot)
+
+    def note_check(when: str) -> None:
+        buffer, then = renewed[-1]
+        gaps.append(seen.addresses[then:].index(buffer))
+        check(when)
+
+    monkeypatch.setattr(launches, "_renew", note_renewal)
+    monkeypatch.setattr(launches, "_check", note_check)
+    for _ in range(40):
+        launches.before_block(5)
+        launches.launch(5)
+        launches.after_block()
+    assert len(gaps) >= 5
+    assert len(gaps) in (len(renewed), len(renewed) - 1)
+    assert min(gaps) * PROBLEM.footprint_bytes() >= EVICT_FACTOR * cache
 
 
 def test_fixed_inputs_are_never_rolled() -> None:

@@ -89,6 +89,7 @@ class OwnMaker:
             config=self._request.get("config", {}),
             memory_limit_bytes=self._request.get("memory_limit_bytes"),
         )
+        self._launches.must_stay_cold()
         if self._prepare_s is None:
             self._prepare_s = prepare_s
             self._launches.check_all_ways("before timing")

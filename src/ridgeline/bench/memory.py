@@ -6,6 +6,7 @@ of swapping that disturb every other case, and its reason would not say how much
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 
@@ -112,6 +113,39 @@ def refuse_beyond_memory(
     checking = sizes.constants.bytes + sizes.inputs.bytes + 8.0 * in_float64
     told = f"{slots} sets of buffers of {_gigabytes(sizes.bytes)}, {_gigabytes(checking)} to check them"
     _compare(session, slots * sizes.bytes + eviction_bytes, checking, limit_bytes, told)
+
+
+def affordable_slots(
+    operator: Operator,
+    problem: Problem,
+    session: Session,
+    *,
+    slots: int,
+    eviction_bytes: float,
+    limit_bytes: float | None,
+) -> int:
+    """How many sets of buffers there may be, ``slots`` at most and two at least; fewer need room for ``eviction_bytes``.
+
+    Raises:
+        TooLargeError: where not even two fit; it tells what two would need.
+    """
+
+    def fit(count: int, emptying: float) -> None:
+        refuse_beyond_memory(operator, problem, session, slots=count, eviction_bytes=emptying, limit_bytes=limit_bytes)
+
+    with contextlib.suppress(TooLargeError):
+        fit(slots, 0.0)
+        return slots
+    fit(2, eviction_bytes)
+    fits, too_many = 2, slots
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        try:
+            fit(middle, eviction_bytes)
+            fits = middle
+        except TooLargeError:
+            too_many = middle
+    return fits
 
 
 def _compare(session: Session, buffers: float, checking: float, limit_bytes: float | None, told: str) -> None:

@@ -19,9 +19,9 @@ from ridgeline.results.measurement import Placement, Protocol
 from ridgeline.results.sources import source_hash
 from ridgeline.workloads.suite import Settings, Suite, SuiteCase, SuiteError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Raised by every change to the measuring procedure that can move a number. 2: pinned threads; disturbed blocks do not
-count."""
+count. 3: the cache is not emptied before the blocks of a cold case whose rotation passes through it."""
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,9 @@ def mean_constants(
     """The constants' mean in logarithms, over architectures of the mean over each one's devices.
 
     What a call costs is taken from the target's vendor where its :func:`teachers` are its own: it belongs to the runtime (B60
-    29 us, the others 2 to 5 us for a GEMM), and one device does not tell those of a vendor's other lines. What an item costs and the share of the arithmetic's peak are taken from all, the share
-    of the memory's half from all and half from the devices with the same kind of memory.
+    29 us, the others 2 to 5 us for a GEMM), and one device does not tell those of a vendor's other lines. What an item costs
+    and the share of the arithmetic's peak are taken from all, the share of the memory's half from all and half from the
+    devices with the same kind of memory.
 
     Raises:
         ValueError: where there are none.

@@ -207,7 +207,7 @@ def _steps(lab: Lab, length: int, label: str) -> tuple[list[Callable[[], object]
     touched = cache.bytes + 2.0 * HEADS * kept * HEAD_DIM * 4
     whole: list[Callable[[], object]] = []
     choices: list[Callable[[], object]] = []
-    for _ in range(copies(lab.cache_bytes, touched)):
+    for _ in range(copies(lab.cache_bytes, touched, cache.bytes + 2.0 * HEADS * length * HEAD_DIM * 4)):
         own = [tensor.clone() for tensor in (step.q, step.k, step.v, cache.labels)]
         scores, lists = torch.empty(1, HEADS, length), torch.empty(1, HEADS, kept, dtype=torch.int32)
         starts, tokens = lists_of_rows(lists)

@@ -328,8 +328,8 @@ def decode_faster(lab: Lab) -> Finding:
     whole: list[Callable[[], object]] = []
     lookups: list[Callable[[], object]] = []
     kept: list[int] = []
-    for number in range(copies(lab.cache_bytes, touched)):
-        step, clusters = context.step(number), context.clusters
+    for number in range(copies(lab.cache_bytes, touched, dense_bytes)):
+        step, clusters = context.step(number % QUERIES), context.clusters
         own = [tensor.clone() for tensor in (step.q, step.k, step.v, clusters.centroids, clusters.sizes)]
         assignment, starts = clusters.assignment.clone(), torch.empty(HEADS + 1, dtype=torch.int32)
         logits, mask = torch.empty(1, HEADS, CENTROIDS), torch.empty(1, HEADS, LENGTH, dtype=torch.int8)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import psutil
 import torch
 
 from ridgeline.analytical.operators import Attention
@@ -20,6 +21,8 @@ from ridgeline.kernels.token_selector.lists import lists_of_rows, lists_of_top_k
 TOLERANCE = 1e-5
 """Relative L2 error in float32, as papers.md states for the rows of K3."""
 COLD_FACTOR = 3.0
+MEMORY_SHARE = 0.5
+"""Of the memory that is free, what copies may take: the dense peer has its own, and a worker ends at three quarters."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,25 @@ def worst_gather_error(lab: Lab, shapes: Iterable[tuple[int, int, float]]) -> tu
     return max(errors.values()), ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
 
 
-def copies(cache_bytes: float, touched_bytes: float) -> int:
-    """Steps on buffers of their own after which three times the cache was passed through."""
-    return max(2, math.ceil(COLD_FACTOR * cache_bytes / touched_bytes) + 1)
+def copies(cache_bytes: float, touched_bytes: float, whole_bytes: float) -> int:
+    """Steps on buffers of their own after which three times the cache was passed through.
+
+    Args:
+        cache_bytes: of the last-level cache.
+        touched_bytes: what a step reads.
+        whole_bytes: what its buffers hold: keys and values that it does not choose as well.
+
+    Raises:
+        Unsupported: where memory does not hold as many. Beside a cache of 480 MiB they were 20 GB.
+    """
+    count = max(2, math.ceil(COLD_FACTOR * cache_bytes / touched_bytes) + 1)
+    there = MEMORY_SHARE * psutil.virtual_memory().available
+    if count * whole_bytes > there:
+        raise Unsupported(
+            f"a cold cache of {cache_bytes / 2**20:.0f} MiB takes {count} copies of {whole_bytes / 1e9:.2g} GB, "
+            f"{there / 1e9:.3g} GB are there for them"
+        )
+    return count
 
 
 def strongest_dense(lab: Lab, heads: int, kv_heads: int, length: int, head_dim: int) -> Side:
