@@ -68,6 +68,16 @@ def test_a_working_set_fits_its_level_and_not_the_one_before(cpu: Cpu, threads: 
     assert levels[-3:] == [cpu.device.main_memory.name] * 3
 
 
+def test_a_giant_shared_cache_is_measured_in_the_part_that_two_threads_have(cpu: Cpu) -> None:
+    private, shared = cpu.device.memory[-3], cpu.device.memory[-2]
+    inner = private.capacity_for(2)
+    giant = dataclasses.replace(shared, capacity_bytes=1000 * inner, per_core=False)
+    device = dataclasses.replace(cpu.device, memory=(*cpu.device.memory[:-2], giant, cpu.device.memory[-1]))
+    sizes = [p.footprint_bytes() for p in stream_problems(device, 2)]
+    assert all(2 * inner <= size <= 8 * inner for size in sizes[-6:-3])
+    assert min(sizes[-3:]) > 3.9 * giant.capacity_bytes, "and memory in four times all of it"
+
+
 def test_a_ceiling_is_the_work_over_the_median_with_the_interval_turned_round(cpu: Cpu) -> None:
     case = next(c for c in roof_cases(cpu) if isinstance(c.problem, Fma))
     times = [1.0, 1.1, 0.9, 1.0, 1.05, 0.95]
