@@ -15,7 +15,7 @@ from ridgeline.analytical.operators import Attention, Gemm
 from ridgeline.bench import memory
 from ridgeline.bench.devices.cpu_session import CpuSession
 from ridgeline.bench.launches import make_launches
-from ridgeline.bench.memory import Size, TooLargeError, refuse_beyond_memory, sizes_of
+from ridgeline.bench.memory import Size, TooLargeError, affordable_slots, refuse_beyond_memory, sizes_of
 from ridgeline.bench.worker import _Runner
 from ridgeline.kernels.registry import Operator, Tensors, get_implementation, get_operator, load, operators
 
@@ -180,3 +180,20 @@ def test_a_worker_tells_out_of_memory(events: io.StringIO) -> None:
     assert result["event"] == "result"
     assert result["status"] == "out_of_memory"
     assert SAYS.fullmatch(result["reason"]), result
+
+
+@pytest.mark.parametrize(("there", "slots"), [(100.0, 20), (99.0, 17), (30.0, 4), (20.0, 2)])
+def test_as_many_copies_as_memory_holds_beside_what_empties_the_cache(there: float, slots: int) -> None:
+    def fit(count: int, emptying: float) -> None:
+        if 5.0 * count + emptying > there:
+            raise TooLargeError(f"{count}")
+
+    assert affordable_slots(fit, 20, 10.0) == slots
+
+
+def test_two_copies_that_do_not_fit_are_refused() -> None:
+    def fit(count: int, emptying: float) -> None:
+        raise TooLargeError(f"{count} {emptying}")
+
+    with pytest.raises(TooLargeError, match=r"2 10\.0"):
+        affordable_slots(fit, 20, 10.0)

@@ -20,7 +20,7 @@ import torch
 from ridgeline.analytical.problem import NO_STRUCTURE, Problem, Structure
 from ridgeline.bench.checks import Checker, IncorrectError, poison
 from ridgeline.bench.devices.unit import Session
-from ridgeline.bench.memory import affordable_slots
+from ridgeline.bench.memory import affordable_slots, refuse_beyond_memory
 from ridgeline.kernels.registry import (
     Context,
     Implementation,
@@ -239,16 +239,16 @@ def make_launches(
     generator = torch.Generator().manual_seed(seed)
     slot_bytes = problem.footprint_bytes()
     count = slot_count(problem, cold, cache_bytes)
-    count = affordable_slots(
-        operator.of_rank(rank),
-        problem,
-        session,
-        slots=count,
-        eviction_bytes=EVICT_FACTOR * cache_bytes if cold else 0.0,
-        limit_bytes=memory_limit_bytes,
-    )
+    seen = operator.of_rank(rank)
+
+    def fit(slots: int, emptying_bytes: float) -> None:
+        refuse_beyond_memory(
+            seen, problem, session, slots=slots, eviction_bytes=emptying_bytes, limit_bytes=memory_limit_bytes
+        )
+
+    count = affordable_slots(fit, count, EVICT_FACTOR * cache_bytes if cold else 0.0)
     constants = operator.make_constants(problem, generator)
-    operator = operator.of_rank(rank)
+    operator = seen
     hides = operator.hidden_inputs(problem)
     context = Context(session.torch_device, threads, config or {}, rank, ranks)
     slots: list[Slot] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
@@ -115,24 +116,17 @@ def refuse_beyond_memory(
     _compare(session, slots * sizes.bytes + eviction_bytes, checking, limit_bytes, told)
 
 
-def affordable_slots(
-    operator: Operator,
-    problem: Problem,
-    session: Session,
-    *,
-    slots: int,
-    eviction_bytes: float,
-    limit_bytes: float | None,
-) -> int:
+def affordable_slots(fit: Callable[[int, float], None], slots: int, eviction_bytes: float) -> int:
     """How many sets of buffers there may be, ``slots`` at most and two at least; fewer need room for ``eviction_bytes``.
+
+    Args:
+        fit: :func:`refuse_beyond_memory` for so many sets and so many bytes beside them.
+        slots: as many as are wanted.
+        eviction_bytes: what has to be written between blocks where fewer are made.
 
     Raises:
         TooLargeError: where not even two fit; it tells what two would need.
     """
-
-    def fit(count: int, emptying: float) -> None:
-        refuse_beyond_memory(operator, problem, session, slots=count, eviction_bytes=emptying, limit_bytes=limit_bytes)
-
     with contextlib.suppress(TooLargeError):
         fit(slots, 0.0)
         return slots

@@ -50,7 +50,7 @@ constexpr int ROWS = 4;  // a plain product needs registers of its own
 constexpr int ROWS = REGISTERS == 32 ? 12 : 6;
 #endif
 
-// What is left of the rows, before single ones: those wait five cycles for each sum, and 8 of 128 took a quarter of the time.
+// What is left of the rows, before single ones, which wait for each product: they have two sums to add to, not eight or more.
 constexpr int FEWER_ROWS = ROWS / 3 > 1 ? ROWS / 3 : 2;
 
 RL_INLINE int64_t steps_of(int64_t depth) { return (depth + DEPTH - 1) / DEPTH; }

@@ -30,8 +30,8 @@ inline void relax() {
 #endif
 }
 
-// How long a thread spins before it sleeps: waking one takes 50 to 70 microseconds. Told by the clock, because a pause takes
-// 12 ns on one CPU and 45 on another: 500 of them ended before the next call came, each of which then took 70 us more.
+// How long a thread spins before it sleeps: waking one takes 50 to 70 microseconds. Told by the clock, because
+// pauses differ: on an Intel Xeon one takes 12 ns, so that 500 ended before the next call came, which then took 70 us more.
 constexpr std::chrono::microseconds SPIN{100};
 
 // Waits until value differs from old.
