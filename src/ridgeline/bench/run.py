@@ -205,7 +205,7 @@ class _Runner:
             "implementation": case.implementation.name,
             "threads": case.protocol.threads,
             "cache": case.protocol.cache,
-            "cache_bytes": self._unit.last_level_cache_bytes,
+            "cache_bytes": self._unit.cache_bytes_per_rank(ranks),
             "seed": int(case.case_id[:8], 16) + process,
             "settings": settings.model_dump(),
             "with": list(self._plan.with_folders),

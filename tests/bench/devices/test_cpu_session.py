@@ -100,6 +100,13 @@ def test_ranks_have_processors_of_their_own() -> None:
         cpu_session.pin(set(before))
 
 
+def test_ranks_of_a_host_pass_through_its_cache_together() -> None:
+    unit = choose_unit("cpu")
+    ranks = unit.threads
+    assert unit.cache_bytes_per_rank(1) == unit.last_level_cache_bytes
+    assert unit.cache_bytes_per_rank(ranks) == pytest.approx(unit.last_level_cache_bytes / ranks)
+
+
 def test_what_ranks_do_together_is_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = cpu_session.CpuWatch()
     readings = iter([START, later(0.020, busy_s=0.040, own_s=0.020)] * 2)

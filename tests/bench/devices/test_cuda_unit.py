@@ -146,6 +146,7 @@ def test_each_rank_has_a_card_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (both.ranks, both.device) == (2, unit.device.id)
     assert both.unit not in (card_hash(second), card_hash(H100))
     assert both == choose_unit("cuda:0:graph").placement_of(2)  # the same two cards
+    assert unit.cache_bytes_per_rank(2) == unit.last_level_cache_bytes
 
 
 def test_units_are_told_apart_without_naming_them() -> None:

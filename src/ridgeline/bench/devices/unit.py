@@ -248,6 +248,15 @@ class Unit(ABC):
     def last_level_cache_bytes(self) -> float:
         """Capacity of the outermost cache: what a cold protocol passes through."""
 
+    def cache_bytes_per_rank(self, ranks: int) -> float:
+        """What a cold rank passes through of :attr:`last_level_cache_bytes`: ranks on one unit pass through it together.
+
+        Raises:
+            UnitError: as :meth:`members`.
+        """
+        units = {member.unit for member in self.members(ranks)}
+        return self.last_level_cache_bytes * len(units) / ranks
+
     @abstractmethod
     def roofs(self) -> Sequence[RoofSpec]:
         """The cases whose fastest results are the measured ceilings, all with a warm cache."""
