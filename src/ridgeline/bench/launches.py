@@ -150,7 +150,7 @@ class RotatingLaunches:
             self._watched.run(self._watched.inputs, self._watched.out)
             if check:
                 poison(self._watched.out)
-        self._session.synchronize()
+        self._session.settle()
         self._block_began = time.monotonic()
 
     def after_block(self) -> None:

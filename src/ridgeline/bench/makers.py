@@ -93,7 +93,7 @@ class OwnMaker:
         if self._prepare_s is None:
             self._prepare_s = prepare_s
             self._launches.check_all_ways("before timing")
-        return OwnSide(self._launches, self._session.timer, self._request.get("warm_s", 0.0))
+        return OwnSide(self._launches, self._session, self._request.get("warm_s", 0.0))
 
     def check(self, when: str) -> None:
         assert self._launches is not None

@@ -22,7 +22,8 @@ from ridgeline.analytical.comparison import (
     sequential_interval,
     verdict,
 )
-from ridgeline.bench.timing import Launches, Timer
+from ridgeline.bench.devices.unit import Session
+from ridgeline.bench.timing import Launches
 
 LEG_S = 2e-3
 PILOT_QUADS = 3
@@ -58,20 +59,21 @@ class Side(Interface):
 class OwnSide:
     """A side in this process; ``warm_s`` is how long it launches untimed before a leg, at least once."""
 
-    def __init__(self, launches: Launches, timer: Timer, warm_s: float = 0.0) -> None:
+    def __init__(self, launches: Launches, session: Session, warm_s: float = 0.0) -> None:
         self._launches = launches
-        self._timer = timer
+        self._session = session
         self._warm_s = warm_s
 
     def begin(self, launches: int) -> None:
         self._launches.before_block(launches)
 
     def leg(self, launches: int) -> float:
+        self._session.settle()
         until = time.monotonic() + self._warm_s
         self._launches.launch(1)
         while time.monotonic() < until:
             self._launches.launch(1)
-        return self._timer.time(self._launches.launch, launches)
+        return self._session.timer.time(self._launches.launch, launches)
 
     def end(self) -> None:
         self._launches.after_block()

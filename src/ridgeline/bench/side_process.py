@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ridgeline.bench.quads import Side
 
 QUIET_S = 2e-3
-"""Pause before a leg: the threads of the other side's OpenMP spin for about a millisecond after their work."""
+"""Pause before a leg: the threads of the other side's OpenMP spin for 1 to 4 ms after their work. What is left of that passes
+in the launches that are not timed."""
 
 
 class OtherMaker:

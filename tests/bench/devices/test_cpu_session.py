@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,6 +107,89 @@ def test_ranks_of_a_host_pass_through_its_cache_together() -> None:
     ranks = unit.threads
     assert unit.cache_bytes_per_rank(1) == unit.last_level_cache_bytes
     assert unit.cache_bytes_per_rank(ranks) == pytest.approx(unit.last_level_cache_bytes / ranks)
+
+
+class Threads:
+    """Threads of a process as the kernel shows them: 11 and 12 can help, 13 has slept since its start."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for thread in (11, 12, 13):
+            self.show(thread, "S", 5.0)
+
+    def show(self, thread: int, state: str, spent_s: float) -> None:
+        task = self.folder / str(thread)
+        task.mkdir(exist_ok=True)
+        (task / "stat").write_text(f"{thread} (a name (with) one) {state} 1 1 1")
+        (task / "schedstat").write_text(f"{spent_s * 1e9:.0f} 100 7\n")
+
+    def waited(self, session: CpuSession) -> float:
+        """Seconds that settling takes."""
+        began = time.monotonic()
+        session.settle()
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Threads:
+    monkeypatch.setattr(cpu_session, "pin", lambda processors: None)
+    monkeypatch.setattr(cpu_session, "TASKS", tmp_path)
+    monkeypatch.setattr(cpu_session, "LONGEST_SETTLE_S", 0.3)
+    return Threads(tmp_path)
+
+
+def test_helpers_of_one_kind_are_not_waited_for(shown: Threads) -> None:
+    session = CpuSession()
+    session.use(2)
+    shown.show(11, "S", 5.1)
+    session.settle()
+    shown.show(11, "R", 5.1)
+    assert shown.waited(session) < 0.2
+
+
+def test_helpers_that_do_not_fit_on_the_processors_are_waited_for(shown: Threads) -> None:
+    session = CpuSession()
+    session.use(2)
+    shown.show(11, "S", 5.1)
+    shown.show(12, "S", 5.0001)
+    shown.show(13, "S", 5.00001)
+    session.settle()
+    shown.show(11, "R", 5.1)
+    assert shown.waited(session) >= 0.3  # the longest: it does not stop
+    shown.show(11, "S", 5.1)
+    shown.show(13, "R", 5.1)
+    assert shown.waited(session) < 0.2  # what has not helped is not waited for
+    (shown.folder / "13" / "stat").unlink()
+    assert shown.waited(session) < 0.2
+
+
+def test_other_helpers_are_seen_when_another_case_begins(shown: Threads) -> None:
+    session = CpuSession()
+    session.use(2)
+    shown.show(11, "S", 5.1)
+    session.settle()
+    shown.show(12, "S", 5.1)
+    session.begin_case("gemm", "native", 0)
+    session.settle()
+    shown.show(12, "R", 5.1)
+    assert shown.waited(session) >= 0.3
+    session.use(2)
+    session.settle()  # an earlier case's threads
+    assert shown.waited(session) < 0.2
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="torch has no helper on one processor")
+def test_a_spinning_thread_of_torch_is_known() -> None:
+    session = CpuSession()
+    try:
+        session.use(2)
+        matrix = torch.randn(512, 512)
+        for _ in range(3):
+            matrix @ matrix
+        session.settle()  # waits once, to know them
+        assert not cpu_session.any_running(cpu_session.thread_times())
+    finally:
+        session.close()
 
 
 def test_what_ranks_do_together_is_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

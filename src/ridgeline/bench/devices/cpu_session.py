@@ -8,8 +8,9 @@ import os
 import resource
 import statistics
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,12 @@ TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 OTHERS_SHARE = 0.5
 """A block in which others took more than half of one processor's time does not count. Below that they can delay a
 sample or two of a block, which its median does not see; above it they can hold half of the samples."""
+
+TASKS = Path("/proc/self/task")
+LONGEST_SETTLE_S = 0.02
+"""libgomp's threads pause 300,000 times before they sleep: 4 ms where a pause takes 12 ns, 14 ms where it takes 47."""
+FEWEST_HELPER_S = 50e-6
+"""Processor time by which a thread is known to have helped: native ones spin for 100 us after a launch."""
 
 
 class PerfCounterTimer(Timer):
@@ -149,8 +156,39 @@ def pin(processors: set[int]) -> None:
             continue  # the thread has ended
 
 
+def thread_times() -> dict[int, float]:
+    """Processor seconds of each thread of this process but the caller's, by its id; a sleeping thread's are exact.
+
+    Empty where the kernel does not tell.
+    """
+    found = {}
+    own = threading.get_native_id()
+    for task in TASKS.glob("*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if int(task.name) != own:
+                found[int(task.name)] = int((task / "schedstat").read_text(encoding="ascii").split()[0]) * 1e-9
+    return found
+
+
+def any_running(threads: Iterable[int]) -> bool:
+    """Whether one of these threads runs or waits for a processor; one that has ended does not."""
+    for thread in threads:
+        with contextlib.suppress(OSError):
+            # 90 us for the eight threads of a worker. Process times would be cheaper to read, but a running
+            # thread's are brought up to date by the tick, every 4 ms.
+            if (TASKS / str(thread) / "stat").read_bytes().rpartition(b") ")[2][:1] == b"R":
+                return True
+    return False
+
+
 class CpuSession(Session):
-    """This host. Tensors stay where they were made."""
+    """This host. Tensors stay where they were made.
+
+    Threads of torch's OpenMP spin for milliseconds after each operation. A kernel with threads of its own that is
+    launched meanwhile shares processors with them: an INT8 product of 100 us took up to twice its time by turns with
+    torch.matmul (docs/trust.md), which :meth:`settle` ends. Where all that has helped
+    fits on the processors beside the caller, as with torch alone, nothing is in the way and nothing is waited for.
+    """
 
     torch_device = "cpu"
 
@@ -159,6 +197,9 @@ class CpuSession(Session):
         self.watch: CpuWatch = CpuWatch()
         self._all = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._steal_s = read_counters().steal_s
+        self._threads = 1
+        self._before: dict[int, float] = {}
+        self._helpers: set[int] | None = None
 
     def interruption(self) -> str:
         """Time that the hypervisor gave to other guests."""
@@ -175,6 +216,29 @@ class CpuSession(Session):
             last = len(self._all) - rank * threads
             self.watch.processors = set(self._all[max(0, last - threads) : last])
             pin(self.watch.processors)
+        self._threads = threads
+        self._before = thread_times()
+        self._helpers = None
+
+    def begin_case(self, operator: str, implementation: str, seed: int) -> None:
+        """Other threads may help from now on."""
+        self._helpers = None
+
+    def settle(self) -> None:
+        """Wait until no thread that has worked since :meth:`use` runs, where there are too many to run side by side."""
+        if self._helpers is None:
+            # Those of all that was launched so far; what they took is exact once they sleep.
+            self._wait_for(thread_times())
+            taken = {thread: spent - self._before.get(thread, 0.0) for thread, spent in thread_times().items()}
+            self._helpers = {thread for thread, spent in taken.items() if spent >= FEWEST_HELPER_S}
+        if len(self._helpers) >= self._threads:
+            self._wait_for(self._helpers)
+
+    @staticmethod
+    def _wait_for(threads: Iterable[int]) -> None:
+        until = time.monotonic() + LONGEST_SETTLE_S
+        while any_running(threads) and time.monotonic() < until:
+            pass
 
     def close(self) -> None:
         """Give the process its processors back."""

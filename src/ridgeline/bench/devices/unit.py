@@ -112,6 +112,10 @@ class Session(ABC):
             UnitLostError: where the unit is gone.
         """
 
+    def settle(self) -> None:
+        """Before something is timed: as :meth:`synchronize`, and wait for host threads that would take its processors."""
+        self.synchronize()
+
     def clock(self) -> float:
         """Seconds, for budgets."""
         import time
@@ -139,7 +143,7 @@ class Session(ABC):
         """
         return ""
 
-    def begin_case(self, operator: str, implementation: str, seed: int) -> None:  # noqa: B027  (only a replay asks)
+    def begin_case(self, operator: str, implementation: str, seed: int) -> None:  # noqa: B027  (a card does not ask)
         """Told before a case is prepared."""
 
     def bind(self, run: Run) -> Run:

@@ -193,6 +193,7 @@ class Lab:
         from ridgeline.bench.quads import QuadSettings, measure_quads
 
         seed = self._next_seed()
+        self._session.use(self.threads)  # what helped earlier checks does not help here
         lots = random.Random(seed)
         with contextlib.ExitStack() as stack:
             # Time of B over time of A: A is the fast side.
@@ -228,6 +229,7 @@ class Lab:
         from ridgeline.kernels.registry import Unsupported
 
         seed = self._next_seed()
+        self._session.use(self.threads)
         refusals: list[str] = []
         with contextlib.ExitStack() as stack:
             timed: list[tuple[Side, TimedSide, list[float]]] = []
@@ -308,7 +310,7 @@ class _FunctionMaker:
         if arrangement == 0:
             self._launches.launch(2)
             self._session.synchronize()
-        return OwnSide(self._launches, self._session.timer)
+        return OwnSide(self._launches, self._session)
 
     def check(self, when: str) -> None:
         """There is no reference."""
