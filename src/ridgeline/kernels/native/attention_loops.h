@@ -138,7 +138,7 @@ static void weigh(const AttentionCall& call, const Scratch& scratch, int64_t fir
                     // Above 2^127 the sum is out of its range and the row is computed again.
                     weight = exp2_within(min(splat(127.0f), max(splat(-126.0f), score - from)));
                 } else {
-                    weight = reciprocal(1.0f + exp2_within(min(splat(124.0f), max(splat(-126.0f), from - score))));
+                    weight = sigmoid_weight(from, score);
                 }
                 if (MASKED) weight = keep(seen_keys(call, places[row], first_key, first_key + c, end), weight);
             }
@@ -158,16 +158,21 @@ struct Item {
     int64_t begin, end;  // keys
 };
 
-// Weights for the keys [first, first + count) of rows [row, row + rows) from their scores.
-template <int TRANSFORM>
-static void weigh_block(const AttentionCall& call, const Scratch& scratch, int64_t row, int64_t rows, int64_t first,
-                        int64_t count) {
-    bool whole = count % LANES == 0;
+// Whether every row in [row, row + rows) sees all the keys [first, first + count), a whole number of vectors.
+static bool all_see(const Scratch& scratch, int64_t row, int64_t rows, int64_t first, int64_t count) {
+    bool all = count % LANES == 0;
     for (int64_t i = row; i < row + rows; ++i) {
         const Place& place = scratch.places[i];
-        whole = whole && place.begin <= first && place.end >= first + count &&
-                (!place.tree || place.tree_start >= first + count);
+        all = all && place.begin <= first && place.end >= first + count &&
+              (!place.tree || place.tree_start >= first + count);
     }
+    return all;
+}
+
+// Weights for the keys [first, first + count) of rows [row, row + rows) from their scores; `whole` as of all_see.
+template <int TRANSFORM>
+static void weigh_block(const AttentionCall& call, const Scratch& scratch, int64_t row, int64_t rows, int64_t first,
+                        int64_t count, bool whole) {
     if (whole) {
         weigh<TRANSFORM, false>(call, scratch, row, rows, first, count, scratch.scores);
     } else {
@@ -229,6 +234,9 @@ static void attend_packed(const AttentionCall& call, const Scratch& scratch, con
             for (int64_t offset = 0; offset < count; offset += call.inner) {
                 const int64_t keys = offset + call.inner < count ? call.inner : count - offset;
                 if (!any_sees(scratch, row, left, first + offset, first + offset + keys)) continue;
+                const bool whole = all_see(scratch, row, left, first + offset, keys);
+                const bool weighed = TRANSFORM == SIGMOID && whole && keys % NR == 0;
+                const Floats from = splat(-call.bias);
                 Reach seen[GROUP];
                 for (int64_t i = 0; i < rows; i += MR) {
                     const int64_t real = left - i < MR ? left - i : MR;
@@ -238,11 +246,16 @@ static void attend_packed(const AttentionCall& call, const Scratch& scratch, con
                     for (int64_t i = 0; i < rows; i += MR) {
                         // What no row of the strip sees is masked in weigh(), whatever lies there.
                         if (key >= seen[i / MR].end || key + NR <= seen[i / MR].begin) continue;
-                        multiply_queries(scratch.q + (row + i) * depth, scratch.k + (offset + key) * depth, depth,
-                                         scratch.scores + i * stride + key, stride);
+                        const float *q = scratch.q + (row + i) * depth, *k = scratch.k + (offset + key) * depth;
+                        float* scores = scratch.scores + i * stride + key;
+                        if (weighed) {
+                            multiply_queries<true>(q, k, depth, from, scores, stride);
+                        } else {
+                            multiply_queries<false>(q, k, depth, from, scores, stride);
+                        }
                     }
                 }
-                weigh_block<TRANSFORM>(call, scratch, row, left, first + offset, keys);
+                if (!weighed) weigh_block<TRANSFORM>(call, scratch, row, left, first + offset, keys, whole);
                 for (int64_t x = 0; x < scratch.padded_depth; x += NR) {
                     const float* panel = scratch.v + x * held + offset * NR;
                     for (int64_t i = 0; i < rows; i += MR) {
@@ -265,7 +278,7 @@ static void attend_rows_directly(const AttentionCall& call, const Scratch& scrat
     const int64_t width = scratch.padded_depth;
     multiply_queries_directly<ROWS>(scratch.q + row * width, width, scratch.key_rows, scratch.value_rows, count,
                                     call.head_dim, scratch.scores, scratch.score_stride);
-    weigh_block<TRANSFORM>(call, scratch, row, left, first, count);
+    weigh_block<TRANSFORM>(call, scratch, row, left, first, count, all_see(scratch, row, left, first, count));
     multiply_values_directly<ROWS, TRANSFORM == ONLINE_SOFTMAX>(scratch.scores, scratch.score_stride, scratch.value_rows,
                                                                 count, call.head_dim, scratch.rescale + row,
                                                                 scratch.out + row * width, width);

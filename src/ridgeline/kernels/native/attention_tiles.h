@@ -85,8 +85,16 @@ static void pack_values(const float* const* values, int64_t count, int64_t depth
     }
 }
 
-// scores[i, 0 .. NR) = strip row i times the panel's keys.
-RL_INLINE void multiply_queries(const float* q, const float* k, int64_t depth, float* scores, int64_t stride) {
+// Weight of sigmoid attention, 1 / (1 + 2^(from - score)).
+RL_INLINE Floats sigmoid_weight(Floats from, Floats score) {
+    return reciprocal(1.0f + exp2_within(min(splat(124.0f), max(splat(-126.0f), from - score))));
+}
+
+// scores[i, 0 .. NR) = strip row i times the panel's keys. SIGMOID_WEIGHTS: their weights, while they lie in registers; a
+// softmax has to know the maximum of a row first.
+template <bool SIGMOID_WEIGHTS>
+RL_INLINE void multiply_queries(const float* q, const float* k, int64_t depth, Floats from, float* scores,
+                                int64_t stride) {
     Floats sum[MR][2] = {};
 #pragma GCC unroll 4
     for (int64_t x = 0; x < depth; ++x) {
@@ -102,8 +110,8 @@ RL_INLINE void multiply_queries(const float* q, const float* k, int64_t depth, f
     }
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i) {
-        store(scores + i * stride, sum[i][0]);
-        store(scores + i * stride + LANES, sum[i][1]);
+        store(scores + i * stride, SIGMOID_WEIGHTS ? sigmoid_weight(from, sum[i][0]) : sum[i][0]);
+        store(scores + i * stride + LANES, SIGMOID_WEIGHTS ? sigmoid_weight(from, sum[i][1]) : sum[i][1]);
     }
 }
 
