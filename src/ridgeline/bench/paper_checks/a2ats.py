@@ -183,14 +183,7 @@ def _faster(lab: Lab, length: int, budget_s: float = 4.0) -> tuple[Ratio, float,
     bytes allow. Codes and words are random: what they are changes no time."""
     import torch
 
-    from ridgeline.bench.paper_checks.token_decode import (
-        against_dense,
-        copies,
-        resident_bytes,
-        rows_alone,
-        share,
-        strongest_dense,
-    )
+    from ridgeline.bench.paper_checks.token_decode import against_dense, copies, share, strongest_dense
     from ridgeline.kernels.native.token_gather import token_gather_attention
     from ridgeline.kernels.native.token_select import token_products, token_top_k
     from ridgeline.kernels.token_selector.lists import lists_of_rows
@@ -198,27 +191,22 @@ def _faster(lab: Lab, length: int, budget_s: float = 4.0) -> tuple[Ratio, float,
     peer = strongest_dense(lab, HEADS, HEADS, length, HEAD_DIM)
     listed = SINKS + _kept(length) + WINDOW
     dense_bytes = 2.0 * HEADS * length * HEAD_DIM * 4
-    selector_bytes = HEADS * (CODES * HEAD_DIM * 4.0 + length * 2.0)
-    touched = selector_bytes + dense_bytes * listed / length
+    touched = HEADS * (CODES * HEAD_DIM * 4.0 + length * 2.0) + dense_bytes * listed / length
     whole: list[Callable[[], object]] = []
     products: list[Callable[[], object]] = []
     choices: list[Callable[[], object]] = []
     k, v = _normal(lab, 1, HEADS, length, HEAD_DIM), _normal(lab, 1, HEADS, length, HEAD_DIM)
-    for _ in range(copies(lab.cache_bytes, touched, selector_bytes + 2.0 * resident_bytes(k, listed))):
-        own = [_normal(lab, 1, HEADS, HEAD_DIM), _normal(lab, HEADS, CODES, HEAD_DIM)]
+    for _ in range(copies(lab.cache_bytes, touched, dense_bytes)):
+        own = [_normal(lab, 1, HEADS, HEAD_DIM), k.clone(), v.clone(), _normal(lab, HEADS, CODES, HEAD_DIM)]
         codes = torch.randint(CODES, (1, HEADS, length), generator=lab.generator, dtype=torch.int16)
         by_code, lists = torch.empty(1, HEADS, CODES), torch.empty(1, HEADS, listed, dtype=torch.int32)
         (starts, tokens), out = lists_of_rows(lists), torch.empty(1, HEADS, HEAD_DIM)
 
         def score(own: list[torch.Tensor] = own, by_code: torch.Tensor = by_code) -> None:
-            token_products(own[0], own[1], by_code, lab.threads)
+            token_products(own[0], own[3], by_code, lab.threads)
 
         def choose(by_code: torch.Tensor = by_code, lists: torch.Tensor = lists, codes: torch.Tensor = codes) -> None:
             token_top_k(by_code, lists, lab.threads, codes=codes, sinks=SINKS, window=WINDOW)
-
-        score()
-        choose()
-        own += [rows_alone(k, lists), rows_alone(v, lists)]
 
         def decode(
             own: list[torch.Tensor] = own, starts: torch.Tensor = starts, tokens: torch.Tensor = tokens,
@@ -226,8 +214,9 @@ def _faster(lab: Lab, length: int, budget_s: float = 4.0) -> tuple[Ratio, float,
         ) -> None:  # fmt: skip
             score()
             choose()  # fills the lists that tokens are a view of
-            token_gather_attention(own[0], own[2], own[3], starts, tokens, out, lab.threads)
+            token_gather_attention(own[0], own[1], own[2], starts, tokens, out, lab.threads)
 
+        score()
         whole.append(decode)
         products.append(score)
         choices.append(choose)

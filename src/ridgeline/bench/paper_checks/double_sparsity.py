@@ -193,7 +193,7 @@ def _steps(lab: Lab, length: int, label: str) -> tuple[list[Callable[[], object]
 
     import torch
 
-    from ridgeline.bench.paper_checks.token_decode import copies, resident_bytes, rows_alone
+    from ridgeline.bench.paper_checks.token_decode import copies
     from ridgeline.kernels.native.token_gather import token_gather_attention
     from ridgeline.kernels.native.token_select import token_products, token_top_k
     from ridgeline.kernels.token_selector.label_channels import label_cache, label_channels
@@ -205,14 +205,10 @@ def _steps(lab: Lab, length: int, label: str) -> tuple[list[Callable[[], object]
     cache = label_cache(step.k, label_channels(calibration, step.k, CHANNELS), label)
     built_s = time.monotonic() - began
     touched = cache.bytes + 2.0 * HEADS * kept * HEAD_DIM * 4
-    # Every copy has the same query and labels, so that it chooses what the first one does.
-    scores, chosen = torch.empty(1, HEADS, length), torch.empty(1, HEADS, kept, dtype=torch.int32)
-    token_products(step.q, cache.labels, scores, lab.threads, channels=cache.channels, scales=cache.scale)
-    token_top_k(scores, chosen, lab.threads)
     whole: list[Callable[[], object]] = []
     choices: list[Callable[[], object]] = []
-    for _ in range(copies(lab.cache_bytes, touched, cache.bytes + 2.0 * resident_bytes(step.k, kept))):
-        own = [step.q.clone(), rows_alone(step.k, chosen), rows_alone(step.v, chosen), cache.labels.clone()]
+    for _ in range(copies(lab.cache_bytes, touched, cache.bytes + 2.0 * HEADS * length * HEAD_DIM * 4)):
+        own = [tensor.clone() for tensor in (step.q, step.k, step.v, cache.labels)]
         scores, lists = torch.empty(1, HEADS, length), torch.empty(1, HEADS, kept, dtype=torch.int32)
         starts, tokens = lists_of_rows(lists)
         out = torch.empty(1, HEADS, HEAD_DIM)

@@ -6,7 +6,6 @@ Imports torch at the top: the check modules import this one inside their functio
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -107,7 +106,7 @@ def copies(cache_bytes: float, touched_bytes: float, whole_bytes: float) -> int:
     Args:
         cache_bytes: of the last-level cache.
         touched_bytes: what a step reads.
-        whole_bytes: memory that its buffers take.
+        whole_bytes: what its buffers hold: keys and values that it does not choose as well.
 
     Raises:
         Unsupported: where memory does not hold as many. Beside a cache of 480 MiB they were 20 GB.
@@ -120,23 +119,6 @@ def copies(cache_bytes: float, touched_bytes: float, whole_bytes: float) -> int:
             f"{there / 1e9:.3g} GB are there for them"
         )
     return count
-
-
-def rows_alone(x: torch.Tensor, lists: torch.Tensor) -> torch.Tensor:
-    """A tensor like ``x`` [B, H, S, d] that holds its rows of ``lists`` [B, H, n] and nothing else.
-
-    Pages without such a row are never written and take no memory, where whole copies of all keys that a cold cache takes
-    were 12 GB beside 480 MiB.
-    """
-    index = lists.long()[..., None].expand(-1, -1, -1, x.shape[-1])
-    return torch.empty_like(x).scatter_(2, index, x.gather(2, index))
-
-
-def resident_bytes(x: torch.Tensor, kept: int) -> float:
-    """Memory that :func:`rows_alone` of ``kept`` rows at random places takes."""
-    row_bytes = x.shape[-1] * x.element_size()
-    untouched = (1.0 - kept / x.shape[2]) ** max(1.0, mmap.PAGESIZE / row_bytes)
-    return x.nbytes * (1.0 - untouched)
 
 
 def strongest_dense(lab: Lab, heads: int, kv_heads: int, length: int, head_dim: int) -> Side:
