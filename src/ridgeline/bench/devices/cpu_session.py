@@ -199,7 +199,8 @@ class CpuSession(Session):
         self._steal_s = read_counters().steal_s
         self._threads = 1
         self._before: dict[int, float] = {}
-        self._helpers: set[int] | None = None
+        self._helpers: set[int] = set()
+        self._settles = 0
 
     def interruption(self) -> str:
         """Time that the hypervisor gave to other guests."""
@@ -218,19 +219,21 @@ class CpuSession(Session):
             pin(self.watch.processors)
         self._threads = threads
         self._before = thread_times()
-        self._helpers = None
+        self._helpers = set()
+        self._settles = 0
 
     def begin_case(self, operator: str, implementation: str, seed: int) -> None:
         """Other threads may help from now on."""
-        self._helpers = None
+        self._settles = 0
 
     def settle(self) -> None:
         """Wait until no thread that has worked since :meth:`use` runs, where there are too many to run side by side."""
-        if self._helpers is None:
-            # Those of all that was launched so far; what they took is exact once they sleep.
-            self._wait_for(thread_times())
+        if len(self._helpers) < self._threads and self._settles & (self._settles - 1) == 0:
+            # At the first time, the second, the third, the fifth, the ninth: what is launched later may have others.
+            self._wait_for(thread_times())  # what they took is exact once they sleep
             taken = {thread: spent - self._before.get(thread, 0.0) for thread, spent in thread_times().items()}
             self._helpers = {thread for thread, spent in taken.items() if spent >= FEWEST_HELPER_S}
+        self._settles += 1
         if len(self._helpers) >= self._threads:
             self._wait_for(self._helpers)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -151,8 +151,9 @@ class Trial:
         k, n = self.runs.shape
         return Point(self.m, k, n, self.chosen, self.seconds)
 
-    def visit(self, rounds: int, out: torch.Tensor, lots: random.Random) -> None:
-        """Go on to as many rounds: each way, in an order by lot, runs untimed (its threads wake) and timed.
+    def visit(self, rounds: int, out: torch.Tensor, lots: random.Random, settle: Callable[[], None]) -> None:
+        """Go on to as many rounds: each way, in an order by lot and once the threads of the one before sleep, runs untimed
+        (its own wake) and timed.
 
         B, of 67 MB or more, passes through the caches in every run: no run finds it there where the outermost cache is
         smaller than half of it.
@@ -160,6 +161,7 @@ class Trial:
         ways = {way: self.runs(way, self.m) for way in self.timed}
         for number in range(self.n_rounds + 1, rounds + 1):
             for way in lots.sample(self.timed, len(self.timed)):
+                settle()
                 ways[way](self.inputs, out)
                 began = time.perf_counter_ns()
                 ways[way](self.inputs, out)
@@ -190,5 +192,5 @@ def _measured(lab: Lab) -> tuple[Point, ...]:
         for trial in trials:
             late = look > LOOKS[0] and time.monotonic() - began > ENOUGH_S
             if not late and (trial.n_rounds == 0 or trial.point().verdict == "unclear"):
-                trial.visit(look, torch.empty(trial.m, trial.runs.shape[1]), lots)
+                trial.visit(look, torch.empty(trial.m, trial.runs.shape[1]), lots, lab.settle)
     return tuple(trial.point() for trial in trials)

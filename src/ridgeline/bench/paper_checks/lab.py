@@ -217,6 +217,10 @@ class Lab:
             slow_s=statistics.median(sum(legs) / 2 for legs in b_s), fast_s=statistics.median(sum(legs) / 2 for legs in a_s),
         )  # fmt: skip
 
+    def settle(self) -> None:
+        """Wait until no thread that another kernel left spinning takes a processor from what is timed next."""
+        self._session.settle()
+
     def strongest(self, sides: Sequence[Side], *, cold: bool = True) -> Side:
         """The fastest of several, by the median of a few legs of each, taken by turns.
 

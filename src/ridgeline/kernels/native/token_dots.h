@@ -27,53 +27,7 @@ RL_INLINE void dots(const float* q, const Element* const* rows, int64_t d, float
 #pragma GCC unroll 8
         for (int n = 0; n < N; ++n) sum[n] = sum[n] + part * load_row_first(rows[n] + i, d - i);
     }
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) out[n] = sum_of(sum[n]);
-}
-
-#if defined(RL_AVX512) || defined(RL_AVX2)
-#if defined(RL_AVX512)
-RL_INLINE Floats low_pairs(Floats a, Floats b) { return (Floats)_mm512_unpacklo_ps((__m512)a, (__m512)b); }
-RL_INLINE Floats high_pairs(Floats a, Floats b) { return (Floats)_mm512_unpackhi_ps((__m512)a, (__m512)b); }
-RL_INLINE Floats low_halves(Floats a, Floats b) {
-    return (Floats)_mm512_unpacklo_pd((__m512d)a, (__m512d)b);
-}
-RL_INLINE Floats high_halves(Floats a, Floats b) {
-    return (Floats)_mm512_unpackhi_pd((__m512d)a, (__m512d)b);
-}
-#else
-RL_INLINE Floats low_pairs(Floats a, Floats b) { return (Floats)_mm256_unpacklo_ps((__m256)a, (__m256)b); }
-RL_INLINE Floats high_pairs(Floats a, Floats b) { return (Floats)_mm256_unpackhi_ps((__m256)a, (__m256)b); }
-RL_INLINE Floats low_halves(Floats a, Floats b) {
-    return (Floats)_mm256_unpacklo_pd((__m256d)a, (__m256d)b);
-}
-RL_INLINE Floats high_halves(Floats a, Floats b) {
-    return (Floats)_mm256_unpackhi_pd((__m256d)a, (__m256d)b);
-}
-#endif
-
-// In each 128 bits: the sums there of a, b, c and d.
-RL_INLINE Floats sums_of_four(Floats a, Floats b, Floats c, Floats d) {
-    const Floats ab = low_pairs(a, b) + high_pairs(a, b), cd = low_pairs(c, d) + high_pairs(c, d);
-    return low_halves(ab, cd) + high_halves(ab, cd);
-}
-
-// Lane n: the sum over the lanes of each[n]. Three instructions a vector, where sum_of takes eight.
-RL_INLINE Floats sums_of_each(const Floats* each) {
-    Floats four[LANES / 4];
-#pragma GCC unroll 4
-    for (int n = 0; n < LANES / 4; ++n) {
-        four[n] = sums_of_four(each[4 * n], each[4 * n + 1], each[4 * n + 2], each[4 * n + 3]);
-    }
-#if defined(RL_AVX512)
-    const __m512 a = (__m512)four[0], b = (__m512)four[1], c = (__m512)four[2], d = (__m512)four[3];
-    const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
-    const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
-    return (Floats)_mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
-#else
-    const __m256 a = (__m256)four[0], b = (__m256)four[1];
-    return (Floats)_mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
-#endif
+    store_sums<N>(sum, out);
 }
 
 // How far ahead lines are asked for: a prefetcher ends at each page of 4 KiB, which holds 256 rows of 16 bytes. With this
@@ -102,8 +56,7 @@ RL_INLINE void dots_of_group(const float* q, const Element* rows, int64_t d, flo
 #pragma GCC unroll 16
         for (int n = 0; n < LANES; ++n) sum[n] = sum[n] + part * load_row_first(rows + n * d + i, d - i);
     }
-    store(out, sums_of_each(sum));
+    store_sums<LANES>(sum, out);
 }
-#endif
 
 }  // namespace ridgeline::RL_PATH

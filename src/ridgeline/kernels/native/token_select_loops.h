@@ -20,9 +20,7 @@ template <typename Element>
 RL_INLINE void products_of(const float* q, const Element* rows, int64_t count, int64_t d, float* out) {
     const Element* four[4];
     int64_t n = 0;
-#if defined(RL_AVX512) || defined(RL_AVX2)
     for (; n + LANES <= count; n += LANES) dots_of_group(q, rows + n * d, d, out + n);
-#endif
     for (; n + 4 <= count; n += 4) {
         for (int64_t i = 0; i < 4; ++i) four[i] = rows + (n + i) * d;
         dots<4>(q, four, d, out + n);
