@@ -17,12 +17,14 @@
 #define RL_AVX512
 #include "vectors.h"
 #include "attention_tiles.h"
+#include "attention_weights.h"
 #include "attention_loops.h"
 #include "vectors_end.h"
 
 #define RL_AVX2
 #include "vectors.h"
 #include "attention_tiles.h"
+#include "attention_weights.h"
 #include "attention_loops.h"
 #include "vectors_end.h"
 #endif
@@ -30,6 +32,7 @@
 #define RL_PORTABLE
 #include "vectors.h"
 #include "attention_tiles.h"
+#include "attention_weights.h"
 #include "attention_loops.h"
 #include "vectors_end.h"
 
