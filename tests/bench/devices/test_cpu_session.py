@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -131,11 +132,13 @@ class Threads:
 
 
 @pytest.fixture
-def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Threads:
+def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Threads]:
+    threads = torch.get_num_threads()
     monkeypatch.setattr(cpu_session, "pin", lambda processors: None)
     monkeypatch.setattr(cpu_session, "TASKS", tmp_path)
     monkeypatch.setattr(cpu_session, "LONGEST_SETTLE_S", 0.3)
-    return Threads(tmp_path)
+    yield Threads(tmp_path)
+    torch.set_num_threads(threads)
 
 
 def test_helpers_of_one_kind_are_not_waited_for(shown: Threads) -> None:

@@ -186,8 +186,8 @@ class CpuSession(Session):
 
     Threads of torch's OpenMP spin for milliseconds after each operation. A kernel with threads of its own that is
     launched meanwhile shares processors with them: an INT8 product of 100 us took up to twice its time by turns with
-    torch.matmul (docs/trust.md), which :meth:`settle` ends. Where all that has helped
-    fits on the processors beside the caller, as with torch alone, nothing is in the way and nothing is waited for.
+    torch.matmul (docs/trust.md), which :meth:`settle` ends. Where all that has helped fits on the processors beside the
+    caller, as with torch alone, nothing is in the way and nothing is waited for.
     """
 
     torch_device = "cpu"
