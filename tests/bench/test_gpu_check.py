@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,9 +10,25 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ridgeline.bench.devices.cuda_probe import something_there
-from ridgeline.bench.gpu_check import CHECKS, Checked, NotPossibleError, markdown, one, read_check
+from ridgeline.bench.gpu_check import (
+    CHECKS,
+    Checked,
+    KernelCheck,
+    NotPossibleError,
+    check_kernel,
+    check_named,
+    kernel_checks,
+    kernel_errors,
+    markdown,
+    one,
+    read_check,
+)
+from ridgeline.bench.paper_checks.lab import open_lab
+from ridgeline.kernels import registry
+from ridgeline.kernels.registry import Unsupported
 
 
 @pytest.mark.skipif(something_there(), reason="a GPU is here")
@@ -71,3 +88,49 @@ def test_the_checks_cover_every_path_of_the_card() -> None:
         "energy",
     }  # fmt: skip
     assert all(check.__doc__ for check in CHECKS.values())
+
+
+def test_kernels_are_checked_against_their_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, as on a card: a kernel that is right, one that is wrong, one that takes nothing here."""
+    with open_lab("cpu", threads=1) as lab:
+        problems = registry.get_operator("gemm").test_problems
+        parts = [kernel_errors(lab, KernelCheck("gemm", "torch", part, 2)) for part in range(2)]
+        assert sum(found["problems"] for found in parts) == len(problems)
+        assert all(0.0 <= found["worst_error"] < 0.01 for found in parts)
+
+        right = registry.get_implementation("gemm", "torch")
+
+        def prepare(problem: object, constants: registry.Tensors, context: registry.Context) -> registry.Run:
+            run = right.prepare(problem, constants, context)
+
+            def off(inputs: registry.Tensors, out: torch.Tensor) -> None:
+                run(inputs, out)
+                out.add_(1)
+
+            return off
+
+        def refuse(problem: object, constants: registry.Tensors, context: registry.Context) -> registry.Run:
+            raise Unsupported("not on Tuesdays")
+
+        for made, wrong, words in (
+            (prepare, AssertionError, "above"),
+            (refuse, NotPossibleError, "not on Tuesdays"),
+        ):
+            own = dataclasses.replace(right, prepare=made)
+            monkeypatch.setitem(registry._IMPLEMENTATIONS, ("gemm", "torch"), own)
+            with pytest.raises(wrong, match=words):
+                kernel_errors(lab, KernelCheck("gemm", "torch", 0, 1))
+
+
+def test_all_kernels_of_a_card_are_checked_in_parts() -> None:
+    checks = kernel_checks("cuda")
+    assert {("attention", "triton"), ("gemm", "torch"), ("stream", "triton")} <= {
+        (check.operator, check.implementation) for check in checks
+    }
+    assert not {check for check in checks if check.operator in ("all_reduce", "all_to_all")}, "these need several ranks"
+    assert len({check.name for check in checks}) == len(checks)
+    for check in checks:
+        assert KernelCheck.named(check.name) == check
+        named = check_named(check.name)
+        assert (named.func, named.args) == (check_kernel, (check,))  # type: ignore[attr-defined]
+    assert check_named("watch") is CHECKS["watch"]

@@ -1,24 +1,37 @@
 """``make gpu-check``: every CUDA path on a few cases, in a report to attach to an issue.
 
-Each check runs in a process of its own, so that a fault that spoils the CUDA context spoils one check. Without a GPU it
-says so in one line and exits 2; where a check failed it exits 4.
+Each check runs in a process of its own, so that a fault that spoils the CUDA context spoils one check: first those of the
+harness, one after the other, then every kernel against its float64 reference, several at a time. Without a GPU it says so in
+one line and exits 2; where a check failed it exits 4.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from ridgeline.bench.paper_checks.lab import Lab
 
 LIMIT_S = 180.0
 """Longest check, compilation included."""
 REPORT = "gpu-check"
+MOST_AT_A_TIME = 14
+"""Kernels that are checked at a time: most of a check is compiling on the host, and each holds half a gigabyte of the card."""
+COMPILED_BY_TORCH = ("torch_compile", "torch_flex")
+PROBLEMS_OF_A_CHECK = 4
+"""Test problems of one check of what torch compiles, which takes it ten seconds for each; of other kernels all are one."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +220,89 @@ def check_energy() -> dict[str, Any]:
     return {"joules_in_a_second": joules}
 
 
+@dataclass(frozen=True)
+class KernelCheck:
+    """Some test problems of one implementation: every ``parts``-th, from number ``part`` on (from 0)."""
+
+    operator: str
+    implementation: str
+    part: int
+    parts: int
+
+    @property
+    def name(self) -> str:
+        """``operator/implementation part+1/parts``."""
+        return f"{self.operator}/{self.implementation} {self.part + 1}/{self.parts}"
+
+    @classmethod
+    def named(cls, name: str) -> KernelCheck:
+        """The inverse of :attr:`name`."""
+        kernel, _, parts = name.partition(" ")
+        operator, implementation = kernel.split("/")
+        part, count = map(int, parts.split("/"))
+        return cls(operator, implementation, part - 1, count)
+
+
+def kernel_checks(device: str) -> list[KernelCheck]:
+    """Everything that runs on one device of this torch type, what torch has to compile first: it takes longest."""
+    from ridgeline.kernels.collective import CollectiveOperator
+    from ridgeline.kernels.registry import get_operator, implementations, load
+
+    load()
+    found: list[KernelCheck] = []
+    for implementation in implementations():
+        operator = get_operator(implementation.operator)
+        if device in implementation.devices and not isinstance(operator, CollectiveOperator):
+            slow = implementation.name in COMPILED_BY_TORCH
+            parts = max(1, math.ceil(len(operator.test_problems) / PROBLEMS_OF_A_CHECK)) if slow else 1
+            found += [KernelCheck(operator.name, implementation.name, part, parts) for part in range(parts)]
+    return sorted(found, key=lambda check: check.implementation not in COMPILED_BY_TORCH)
+
+
+def kernel_errors(lab: Lab, check: KernelCheck) -> dict[str, Any]:
+    """Worst relative error of one implementation against its operator's reference, over the problems that it takes.
+
+    Raises:
+        AssertionError: naming the problems where it is above its tolerance.
+        NotPossibleError: where it takes none of them here.
+    """
+    from ridgeline.bench.checks import IncorrectError
+    from ridgeline.bench.launches import tolerance_of
+    from ridgeline.kernels.registry import Unsupported, get_implementation, get_operator
+
+    operator = get_operator(check.operator)
+    implementation = get_implementation(check.operator, check.implementation)
+    errors: dict[str, float] = {}
+    wrong: list[str] = []
+    refused = "it has no test problem"
+    for problem in operator.test_problems[check.part :: check.parts]:
+        accepted = tolerance_of(operator, implementation, problem)
+        try:
+            error = lab.worst_error(operator.name, problem, implementation.name)
+        except Unsupported as reason:
+            refused = str(reason)
+            continue
+        except IncorrectError as reason:
+            wrong.append(f"{problem.label}: {reason}")
+            continue
+        errors[problem.label] = error
+        if error > accepted:
+            wrong.append(f"{problem.label}: {error:.2g} is above {accepted:.2g}")
+    assert not wrong, f"{len(wrong)} of {len(wrong) + len(errors)}: " + "; ".join(wrong)
+    if not errors:
+        raise NotPossibleError(refused)
+    worst = max(errors, key=errors.__getitem__)
+    return {"problems": len(errors), "worst_error": errors[worst], "at": worst}
+
+
+def check_kernel(check: KernelCheck) -> dict[str, Any]:
+    """Its outputs agree with the float64 reference."""
+    from ridgeline.bench.paper_checks.lab import open_lab
+
+    with open_lab("cuda") as lab:
+        return kernel_errors(lab, check)
+
+
 CHECKS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "event timer": check_events,
     "graph timer": check_graph,
@@ -218,6 +314,11 @@ CHECKS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "roofs": check_roofs,
     "energy": check_energy,
 }
+
+
+def check_named(name: str) -> Callable[[], dict[str, Any]]:
+    """One of :data:`CHECKS`, or the check of a kernel."""
+    return partial(check_kernel, KernelCheck.named(name)) if "/" in name else CHECKS[name]
 
 
 def run_check(name: str) -> Checked:
@@ -243,8 +344,9 @@ def read_check(name: str, code: int, output: str, errors: str, seconds: float) -
 
 def one(check: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Run a check here; every outcome is an answer."""
+    says = check_kernel if isinstance(check, partial) else check
     try:
-        return {"state": "passed", "detail": (check.__doc__ or "").strip(), "values": check()}
+        return {"state": "passed", "detail": (says.__doc__ or "").strip(), "values": check()}
     except NotPossibleError as error:
         return {"state": "not possible here", "detail": str(error), "values": {}}
     except Exception as error:
@@ -270,7 +372,7 @@ def _cell(text: str) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Run one check (``--one NAME``) or all of them; returns the exit code."""
     if arguments[:1] == ["--one"]:
-        print(json.dumps(one(CHECKS[arguments[1]]), default=str))
+        print(json.dumps(one(check_named(arguments[1])), default=str))
         return 0
     from ridgeline.bench.devices.choose import choose_unit
     from ridgeline.bench.devices.unit import UnitError
@@ -282,15 +384,24 @@ def main(arguments: Sequence[str]) -> int:
         print(f"gpu-check: {error}", file=sys.stderr)
         return 2
     facts = {"card": unit.device.name, **unit.facts(), **environment()}
-    checks = []
-    for name in CHECKS:
-        checks.append(run_check(name))
-        print(f"{name}: {checks[-1].state}: {checks[-1].detail}")
+    checks = _told(map(run_check, CHECKS))
+    with ThreadPoolExecutor(min(MOST_AT_A_TIME, os.cpu_count() or 1)) as several:
+        waiting = [several.submit(run_check, check.name) for check in kernel_checks("cuda")]
+        checks += sorted(_told(done.result() for done in as_completed(waiting)), key=lambda check: check.name)
     Path(f"{REPORT}.md").write_text(markdown(facts, checks), encoding="utf-8")
     document = {"facts": facts, "checks": [asdict(check) for check in checks]}
     Path(f"{REPORT}.json").write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")
     print(f"wrote {REPORT}.md and {REPORT}.json")
     return 4 if any(check.state == "failed" for check in checks) else 0
+
+
+def _told(checks: Iterable[Checked]) -> list[Checked]:
+    """The checks, each printed as it comes."""
+    told = []
+    for check in checks:
+        print(f"{check.name}: {check.state}: {check.detail}", flush=True)
+        told.append(check)
+    return told
 
 
 if __name__ == "__main__":
