@@ -53,14 +53,16 @@ def test_registered_checks_are_those_of_the_ledger_that_need_nothing_more() -> N
     frame.load()
     ledger = load_ledger()
     registered = {(c.paper, c.name): c for c in frame.checks()}
-    listed = {(p.id, c.name): (c.kind, p.missing_part(c)) for p in ledger.values() for c in p.checks}
+    listed = {(p.id, c.name): (c.kind, p.missing_part(c), c.on) for p in ledger.values() for c in p.checks}
     assert set(registered) <= set(listed), "a check that its paper's TOML does not list"
     for key, found in registered.items():
-        assert listed[key] == (found.kind, ""), f"{key}: another kind, or the TOML says that it needs something"
+        assert listed[key] == (found.kind, "", found.on), (
+            f"{key}: another kind or device, or the TOML says it needs something"
+        )
         assert found.path.stem == key[0].replace("-", "_").replace(".", "_")
     # A paper with any of its checks has all of them that the TOML does not say to need more.
     built = {paper for paper, _ in registered}
-    assert {key for key, (_, part) in listed.items() if key[0] in built and not part} <= set(registered)
+    assert {key for key, (_, part, _) in listed.items() if key[0] in built and not part} <= set(registered)
 
 
 def test_a_finding_that_contradicts_itself_cannot_be_built() -> None:
@@ -97,6 +99,31 @@ def test_a_check_is_refused_where_it_is_declared(arguments: tuple[str, str, str,
     paper, name, kind, states = arguments
     with pytest.raises(CheckError, match=wrong):
         check(paper, name, kind=kind, states=states)  # type: ignore[arg-type]
+
+
+def test_a_check_is_of_a_device_type_that_there_is() -> None:
+    with pytest.raises(CheckError, match="unknown `on` 'tpu': one of cpu, cuda"):
+        check("a", "c", kind="ratio", states="s", on="tpu")  # type: ignore[arg-type]
+
+
+def test_checks_of_a_gpu_are_not_carried_out_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Check] = []
+    monkeypatch.setattr(
+        "ridgeline.bench.paper_run.run_checks", lambda chosen, *rest: (asked.extend(chosen), ("", []))[1]
+    )
+    papers_command(["s2-attention"], tmp_path / "store", "cpu", True, 60.0, True)
+    assert {found.on for found in asked} == {"cpu"}
+    assert {found.name for found in frame.checks("s2-attention")} - {found.name for found in asked} == {
+        "gpu-faster-than-dense"
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(frame, "checks", lambda paper: [gpu_check()])
+        with pytest.raises(PapersError, match="no check of s2-attention is carried out on cpu"):
+            papers_command(["s2-attention"], tmp_path / "store", "cpu", True, 60.0, True)
+
+
+def gpu_check() -> Check:
+    return Check("s2-attention", "b", "ratio", "s", lambda lab: Finding(True, 1.0), Path(frame.__file__), "cuda")
 
 
 @pytest.mark.usefixtures("own_registry")

@@ -84,6 +84,38 @@ def test_a_ratio_that_misses_keeps_no_row_open_and_is_listed() -> None:
         assert found.missing == (f"faster: {status} on synthetic-cpu: why not",)
 
 
+GPU_PAPER: dict[str, Any] = {
+    **PAPER,
+    "claim": [{**CLAIM, "gpu_check": "gpu-faster"}],
+    "check": [*PAPER["check"], {"name": "gpu-faster", "kind": "ratio", "states": "it is faster there", "on": "cuda"}],
+}
+
+
+def gpu_faster(status: str, value: float) -> PaperCheck:
+    return check(
+        "gpu-faster", status, device=H100, check_kind="ratio", value=value, threshold=2.0, unit="x", text="seen",
+    )  # fmt: skip
+
+
+def test_a_check_of_a_gpu_keeps_no_row_open_and_gives_the_claim_its_figure() -> None:
+    here = (check("agrees"), check("faster"))
+    without = state(*here, paper=GPU_PAPER)
+    assert (without.state, without.missing, len(without.deciding)) == ("works", (), 2)
+    assert without.checks[2].why == "needs a GPU: not run"
+    assert without.claims[0].measured_value == 2.5, "where it was not run, the CPU's figure stands there"
+    found = state(*here, gpu_faster("failed", 1.2), paper=GPU_PAPER)
+    assert found.state == "works"
+    assert (found.claims[0].measured_value, found.claims[0].verdict) == (1.2, "not reproduced")
+    assert [missed["check"] for missed in found.to_dict()["ratios_missed"]] == ["gpu-faster"]
+    assert state(*here, gpu_faster("passed", 2.1), paper=GPU_PAPER).claims[0].verdict == "reproduced"
+    assert state(gpu_faster("passed", 2.1), paper=GPU_PAPER).state == "open", "what decides is the CPU's"
+
+
+def test_a_claim_names_checks_that_there_are() -> None:
+    with pytest.raises(ValidationError, match="gpu_check: no check 'nowhere'"):
+        Paper.model_validate({**PAPER, "claim": [{**CLAIM, "gpu_check": "nowhere"}]})
+
+
 def test_other_kinds_must_pass() -> None:
     assert state(check("agrees", "failed"), check("faster")).missing == ("agrees: failed on synthetic-cpu: why not",)
 

@@ -82,7 +82,6 @@ def _carry_out(
     frame.load()
     for module, need in frame.unavailable().items():
         print(f"ridgeline: left out: {module}: {need}", file=sys.stderr)
-    chosen = [check for paper in ids for check in frame.checks(paper)]
     without = [paper for paper in ids if not frame.checks(paper)]
     if named and without:
         raise PapersError(
@@ -91,6 +90,12 @@ def _carry_out(
     unit = choose_unit(device)
     if unit.spec.startswith("replay"):
         raise PapersError(f"--device {device}: checks run kernels, and a replay only reads their times from a script")
+    chosen = [check for paper in ids for check in frame.checks(paper) if check.on == unit.torch_device]
+    if named and not chosen:
+        raise PapersError(
+            f"no check of {', '.join(ids)} is carried out on {unit.torch_device}: "
+            f"choose another --device, or no paper for all checks of this one"
+        )
 
     def report(check: Check, record: PaperCheck | None) -> None:
         if quiet:
@@ -133,12 +138,12 @@ def overview_table(states: Sequence[PaperState]) -> Table:
     for name in ("#", "id", "", "state", "checks", "claims", "missing"):
         table.add_column(name, justify="right" if name in ("#", "checks", "claims") else "left", overflow="fold")
     for state in states:
-        shown = sum(c.shown for c in state.checks)
-        missing = "; ".join(dict.fromkeys(c.why for c in state.checks if not c.shown))
+        shown = sum(c.shown for c in state.deciding)
+        missing = "; ".join(dict.fromkeys(c.why for c in state.deciding if not c.shown))
         missed = "; ".join(f"{c.required.name} measured below its threshold" for c in state.checks if c.missed)
         table.add_row(
             str(state.paper.number), state.paper.id, state.paper.category, state.state,
-            f"{shown}/{len(state.checks)}", str(len(state.claims)), _plain(missing or missed),
+            f"{shown}/{len(state.deciding)}", str(len(state.claims)), _plain(missing or missed),
         )  # fmt: skip
     return table
 

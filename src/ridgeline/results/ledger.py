@@ -57,6 +57,8 @@ class Claim(Fact):
     """Found in the paper's abstract as it stands here."""
     check: str = ""
     """The check of this paper whose value is the measured counterpart."""
+    gpu_check: str = ""
+    """Its counterpart on a GPU, which is preferred where it was carried out."""
     measured_as: Literal["value", "time_ratio"] = "value"
     """``time_ratio``: the check's value is a time over that of the baseline, and the claim the gain."""
     devices: tuple[str, ...] = ()
@@ -101,6 +103,9 @@ class RequiredCheck(Fact):
     """What holds where it passes."""
     needs: str = ""
     """What has to be built before it can be carried out; empty where it can."""
+    on: Literal["cpu", "cuda"] = "cpu"
+    """torch device type that it is carried out on. Those of a GPU measure what the paper claims of one: where there is no
+    GPU they are not carried out, and they keep no row open."""
 
 
 class Paper(Fact):
@@ -127,8 +132,10 @@ class Paper(Fact):
         if twice:
             raise ValueError(f"check: two are called {sorted(twice)[0]}")
         for claim in self.claims:
-            if claim.check and claim.check not in names:
-                raise ValueError(f"claim {claim.metric!r}: check: no check {claim.check!r}")
+            for key in ("check", "gpu_check"):
+                name = getattr(claim, key)
+                if name and name not in names:
+                    raise ValueError(f"claim {claim.metric!r}: {key}: no check {name!r}")
         return self
 
     def missing_part(self, check: RequiredCheck) -> str:

@@ -144,7 +144,7 @@ def index_of(states: Sequence[PaperState]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for s in states:
-        shown = f"{sum(c.shown for c in s.checks)} of {len(s.checks)}"
+        shown = f"{sum(c.shown for c in s.deciding)} of {len(s.deciding)}"
         missed = ", ".join(c.required.name for c in s.checks if c.missed)
         link = f"[{s.paper.id}]({s.paper.id}.md)"
         lines.append(_row(str(s.paper.number), link, CATEGORIES[s.paper.category], s.state, shown, missed))

@@ -2,7 +2,7 @@
 
 A row works when all of its correctness, quality and mechanism checks passed and every ratio was measured, on the
 present source of the code they reach. A ratio below its threshold keeps no row open: it is listed, with the roofline's
-reason.
+reason. Checks of a GPU keep none open either: they measure what a paper claims of one, where there is one.
 """
 
 from __future__ import annotations
@@ -40,8 +40,13 @@ class CheckResult:
 
     @property
     def shown(self) -> bool:
-        """Whether it keeps no row open."""
+        """Whether it was carried out and, but for a ratio, passed."""
         return self.state == "passed" or (self.required.kind == "ratio" and bool(self._figures))
+
+    @property
+    def decides(self) -> bool:
+        """Whether the row's state depends on it."""
+        return self.required.on == "cpu"
 
     @property
     def missed(self) -> tuple[PaperCheck, ...]:
@@ -84,7 +89,12 @@ class PaperState:
     @property
     def missing(self) -> tuple[str, ...]:
         """What keeps it open, a line for each check."""
-        return tuple(f"{c.required.name}: {c.why}" for c in self.checks if not c.shown)
+        return tuple(f"{c.required.name}: {c.why}" for c in self.deciding if not c.shown)
+
+    @property
+    def deciding(self) -> tuple[CheckResult, ...]:
+        """The checks that its state depends on."""
+        return tuple(c for c in self.checks if c.decides)
 
     def to_dict(self) -> dict[str, Any]:
         """The row of ``ridgeline papers --json``."""
@@ -149,7 +159,7 @@ def _state(
 ) -> PaperState:
     checks = tuple(_check(paper, c, by_check.get((paper.id, c.name), ()), is_present) for c in paper.checks)
     claims = tuple(_claim(paper, claim, checks) for claim in paper.claims)
-    return PaperState(paper, "works" if all(c.shown for c in checks) else "open", checks, claims)
+    return PaperState(paper, "works" if all(c.shown for c in checks if c.decides) else "open", checks, claims)
 
 
 def _check(
@@ -159,7 +169,7 @@ def _check(
     if part:
         return CheckResult(required, "not built", (), f"needs {part}")
     if not records:
-        return CheckResult(required, "not run", (), "not run")
+        return CheckResult(required, "not run", (), "not run" if required.on == "cpu" else "needs a GPU: not run")
     # Of each device the newest of the present source: later ones replace earlier ones, and what was checked on other
     # code does not count, be it older or, where a change was taken back, younger.
     ordered = sorted(records, key=lambda r: r.started_at)
@@ -188,12 +198,12 @@ def _claim(paper: Paper, claim: Claim, checks: Sequence[CheckResult]) -> ClaimRe
 
 
 def _measured(paper: Paper, claim: Claim, checks: Sequence[CheckResult]) -> tuple[PaperCheck | None, str]:
-    if not claim.check:
+    named = [c for name in (claim.gpu_check, claim.check) for c in checks if c.required.name == name]
+    if not named:
         return None, (paper.needs and f"needs {paper.needs}") or "not measurable here: no check takes this figure"
-    result = next(c for c in checks if c.required.name == claim.check)
-    found = [r for r in result.measured if r.value is not None]
+    found = next((values for c in named if (values := [r for r in c.measured if r.value is not None])), [])
     if not found:
-        return None, result.why or "its check states no value"
+        return None, named[-1].why or "its check states no value"
     # On the claim's own hardware, where that is here.
     return max(found, key=lambda r: (r.placement.device in claim.devices, r.started_at)), ""
 
@@ -243,7 +253,7 @@ def _claim_dict(result: ClaimResult) -> dict[str, Any]:
     modelled = result.modelled
     return {
         **result.claim.model_dump(
-            exclude={"check", "measured_as", "devices", "anywhere", "prediction", "not_modelled"}
+            exclude={"check", "gpu_check", "measured_as", "devices", "anywhere", "prediction", "not_modelled"}
         ),
         "published": result.claim.published,
         "measured_value": result.measured_value,

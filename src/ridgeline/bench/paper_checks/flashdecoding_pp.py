@@ -284,3 +284,54 @@ def dispatcher_beats_each(lab: Lab) -> Finding:
         text=f"geometric mean over {len(judged)} points of each one's time over the dispatcher's: {text}",
         reason="" if passed else limit,
     )
+
+
+# ---- what it claims of GPUs ----
+
+CLAIMED_SHARE = 20.0
+"""Per cent of attention that synchronising the softmax of the parts takes, as the abstract says."""
+
+
+@check(
+    "flashdecoding-pp",
+    "gpu-synchronised-softmax",
+    kind="ratio",
+    on="cuda",
+    states="""On a GPU a fifth of decode attention with split keys is spent on the synchronised softmax: what the unified
+        maximum saves of it, at the worst of B1 S 8192, B16 S 8192 and B1 S 65536, 32 heads over 8 of 128, float16""",
+)
+def gpu_synchronised_softmax(lab: Lab) -> Finding:
+    from functools import partial
+
+    from ridgeline.analytical.operators import Attention
+    from ridgeline.bench.paper_checks.on_gpu import BUDGET_S, attention_inputs, checked_side, flash_attention_2
+
+    saved, texts = {}, []
+    for batch, length in ((1, 8192), (16, 8192), (1, 65536)):
+        problem = Attention(
+            batch=batch, q_heads=32, kv_heads=8, q_length=1, kv_length=length, head_dim=128, precision="float16"
+        )
+        split, unified = (
+            checked_side(lab, problem, name, partial(attention_inputs, lab, problem))
+            for name in ("triton_split_kv", "triton_unified_max")
+        )
+        ratio = lab.ratio(split, unified, budget_s=BUDGET_S)
+        flash = lab.ratio(flash_attention_2(lab, problem), unified, budget_s=BUDGET_S)
+        moved = problem.expected_work().bytes
+        saved[batch, length] = (1.0 - 1.0 / ratio.value) * 100.0
+        texts.append(
+            f"B{batch} S{length}: synchronised / unified {ratio} ({moved / ratio.slow_s / 1e12:.2f} against "
+            f"{moved / ratio.fast_s / 1e12:.2f} TB/s), FlashAttention-2 / unified {flash}"
+        )
+    value = max(saved.values())
+    return Finding(
+        passed=value >= CLAIMED_SHARE,
+        value=value,
+        threshold=CLAIMED_SHARE,
+        unit="%",
+        text="; ".join(texts),
+        reason=""
+        if value >= CLAIMED_SHARE
+        else "both read keys and values once, and the synchronised parts are combined by one small kernel: what is left to "
+        "save is that kernel and the rescaling, which hides behind reading",
+    )

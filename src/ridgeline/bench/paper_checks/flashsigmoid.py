@@ -176,3 +176,62 @@ def sigmoid_against_softmax(lab: Lab) -> Finding:
         else "counted, not timed: a weight stands beside 4 d operations of the products, 256 at d 64, and sigmoid saves "
         "its part of a maximum and a sum, 2 operations, but takes a reciprocal: 1 % at most is to be gained",
     )
+
+
+GPU_LENGTH, GPU_HEADS = 8192, 16
+CLAIMED_GAIN = 0.17
+
+
+@check(
+    "flashsigmoid",
+    "gpu-faster-than-flash-attention-2",
+    kind="ratio",
+    on="cuda",
+    states="""On a GPU sigmoid attention takes 1/1.17 of the time of FlashAttention-2, in the geometric mean of d 64 and
+        128, full and causal, at S 8192 in bfloat16""",
+)
+def gpu_faster_than_flash_attention_2(lab: Lab) -> Finding:
+    from dataclasses import replace
+    from functools import partial
+
+    from ridgeline.bench.paper_checks.on_gpu import (
+        BUDGET_S,
+        attention_inputs,
+        checked_side,
+        flash_attention_2,
+        geometric_mean,
+        tera_per_s,
+    )
+
+    against_flash, same_loop, texts = [], [], []
+    for head_dim in (64, 128):
+        for causal in (False, True):
+            softmax = replace(
+                _problem(GPU_LENGTH, head_dim, causal=causal, transform="softmax"),
+                q_heads=GPU_HEADS,
+                kv_heads=GPU_HEADS,
+                precision="bfloat16",
+            )
+            sigmoid = replace(softmax, transform="sigmoid")
+            sides = {p: checked_side(lab, p, "triton", partial(attention_inputs, lab, p)) for p in (sigmoid, softmax)}
+            flash = flash_attention_2(lab, softmax)
+            against_flash.append(lab.ratio(sides[sigmoid], flash, budget_s=BUDGET_S))
+            same_loop.append(lab.ratio(sides[sigmoid], sides[softmax], budget_s=BUDGET_S))
+            flop = 4.0 * GPU_HEADS * GPU_LENGTH**2 * head_dim * (0.5 if causal else 1.0)
+            texts.append(
+                f"d {head_dim} {'causal' if causal else 'full'}: {against_flash[-1]} "
+                f"({tera_per_s(flop, against_flash[-1].slow_s)} against {tera_per_s(flop, against_flash[-1].fast_s)}), "
+                f"of softmax in the same loop {same_loop[-1]}"
+            )
+    value, threshold = geometric_mean(against_flash), 1.0 / (1.0 + CLAIMED_GAIN)
+    return Finding(
+        passed=value <= threshold,
+        value=value,
+        threshold=threshold,
+        unit="x",
+        text=f"time of sigmoid in Triton over FlashAttention-2's, B1 H{GPU_HEADS} S{GPU_LENGTH}: " + "; ".join(texts),
+        reason=""
+        if value <= threshold
+        else f"in the same loop sigmoid takes {geometric_mean(same_loop):.3f} of softmax's time: both do the same matrix "
+        "products and one special function a score, which is most of it; the rest is between the two loops",
+    )

@@ -43,6 +43,7 @@ __all__ = [
 
 Kind = Literal["correctness", "quality", "mechanism", "ratio"]
 KINDS: tuple[str, ...] = get_args(Kind)
+On = Literal["cpu", "cuda"]
 _NAME = re.compile(r"[a-z0-9.]+(-[a-z0-9.]+)*")
 
 
@@ -97,6 +98,8 @@ class Check:
     function: Callable[[Lab], Finding]
     path: Path
     """The file it is defined in."""
+    on: On = "cpu"
+    """torch device type that it is carried out on. Those of a GPU measure what a paper claims of one; no row needs them."""
 
     def find(self, lab: Lab) -> Finding:
         """Carry it out.
@@ -121,18 +124,20 @@ _UNAVAILABLE: dict[str, str] = {}
 
 
 def check(
-    paper: str, name: str, *, kind: Kind, states: str
+    paper: str, name: str, *, kind: Kind, states: str, on: On = "cpu"
 ) -> Callable[[Callable[[Lab], Finding]], Callable[[Lab], Finding]]:
     """Register the decorated function as a check of ``paper``.
 
     Raises:
-        CheckError: for a name that is not kebab-case, an unknown kind, no statement, or a name used twice.
+        CheckError: for a name that is not kebab-case, an unknown kind or device type, no statement, or a name used twice.
     """
     where = f"check {paper}/{name}"
     if not _NAME.fullmatch(paper) or not _NAME.fullmatch(name):
         raise CheckError(f"{where}: ids and names are kebab-case, such as outputs-agree")
     if kind not in KINDS:
         raise CheckError(f"{where}: unknown kind {kind!r}: one of {', '.join(KINDS)}")
+    if on not in get_args(On):
+        raise CheckError(f"{where}: unknown `on` {on!r}: one of {', '.join(get_args(On))}")
     if not states.strip():
         raise CheckError(f"{where}: `states` is empty: say what holds where it passes")
 
@@ -141,7 +146,7 @@ def check(
         earlier = _CHECKS.get((paper, name))
         if earlier is not None and (earlier.path, earlier.function.__qualname__) != (path, function.__qualname__):
             raise CheckError(f"{where}: defined twice, in {earlier.path.name} and {path.name}: rename one")
-        _CHECKS[paper, name] = Check(paper, name, kind, " ".join(states.split()), function, path)
+        _CHECKS[paper, name] = Check(paper, name, kind, " ".join(states.split()), function, path, on)
         return function
 
     return register

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PAPER = "sageattention2"
 LENGTH, HEAD_DIM, HEADS = 4096, 64, 8
 """Shape of the ratios."""
+GPU_HEADS, GPU_LENGTH = 16, 8192
 SCORE_BLOCK = 128
 """Queries whose scores share a buffer that is used again: attention never writes the scores of all queries to memory."""
 
@@ -370,4 +371,61 @@ def _reason_end_to_end(lab: Lab, problem: QuantisedAttention, seconds: float, co
     return (
         f"P V in float32 alone takes {products / peak:.3f} s at the FMA peak measured now ({peak / 1e9:.0f} Gop/s), of "
         f"{seconds:.3f} s"
+    )
+
+
+@check(
+    PAPER,
+    "gpu-faster-than-flash-attention-2",
+    kind="ratio",
+    on="cuda",
+    states="""On a GPU attention with INT8 scores and FP8 values is faster than FlashAttention-2 in float16, its operands
+        quantised beforehand: geometric mean of d 64 and 128, full and causal, at S 8192""",
+)
+def gpu_faster_than_flash_attention_2(lab: Lab) -> Finding:
+
+    from ridgeline.analytical.operators import Attention, QuantisedAttention
+    from ridgeline.bench.paper_checks.on_gpu import (
+        BUDGET_S,
+        checked_side,
+        flash_attention_2,
+        geometric_mean,
+        normal,
+        tera_per_s,
+    )
+    from ridgeline.kernels.quantised_attention.quantise import Floats, quantise
+
+    heads, length = GPU_HEADS, GPU_LENGTH
+    ratios, texts = {}, []
+    for values in ("float8_e4m3fn", "float16"):
+        for head_dim in (64, 128):
+            for causal in (False, True):
+                shape: dict[str, Any] = {
+                    "batch": 1, "q_heads": heads, "kv_heads": heads, "q_length": length, "kv_length": length,
+                    "head_dim": head_dim, "causal": causal, "precision": "float16",
+                }  # fmt: skip
+                problem = QuantisedAttention(values=values, **shape)
+
+                def inputs(problem: QuantisedAttention = problem) -> dict[str, torch.Tensor]:
+                    size = (1, heads, length, problem.head_dim)
+                    return quantise(problem, Floats(*(normal(lab, *size, precision="float32") for _ in range(3))))
+
+                ours = checked_side(lab, problem, "triton", inputs)
+                flash = flash_attention_2(lab, Attention(**shape))
+                ratio = ratios[values, head_dim, causal] = lab.ratio(flash, ours, budget_s=BUDGET_S)
+                flop = 4.0 * heads * length**2 * head_dim * (0.5 if causal else 1.0)
+                texts.append(
+                    f"V {values} d {head_dim} {'causal' if causal else 'full'} {ratio} ({tera_per_s(flop, ratio.fast_s)})"
+                )
+    means = {v: geometric_mean([r for key, r in ratios.items() if key[0] == v]) for v in ("float8_e4m3fn", "float16")}
+    value = means["float8_e4m3fn"]
+    return Finding(
+        passed=value > 1.0,
+        value=value,
+        threshold=1.0,
+        unit="x",
+        text=f"INT8 scores, B1 H{heads} S{length}: " + "; ".join(texts) + f"; V in float16 {means['float16']:.3g}x",
+        reason=""
+        if value > 1.0
+        else "of the tile loop only the products are of eight bits: exponentials, scales and conversions stay float32",
     )

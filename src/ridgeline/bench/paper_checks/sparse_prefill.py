@@ -88,3 +88,35 @@ def equal_to_masked(lab: Lab, shapes: Sequence[BlockSparseAttention], small: Seq
         text=f"native: whole output against torch under the mask {whole:.1e}, sampled rows against float64 {rows:.1e}; "
         f"triton in the interpreter {triton:.1e}",
     )
+
+
+def gpu_ratio(lab: Lab, problem: BlockSparseAttention) -> tuple[Ratio, float, str]:
+    """FlashAttention-2's causal time over that of the Triton kernel on ``problem``, what the pairs allow, and both in words."""
+    from functools import partial
+
+    from ridgeline.bench.paper_checks.on_gpu import attention_inputs, checked_side, flash_attention_2, tera_per_s
+    from ridgeline.kernels.block_sparse_attention.index import build_index, structure_of
+    from ridgeline.kernels.block_sparse_attention.operator import index_tensors
+
+    dense = dense_problem(problem)
+    index = build_index(problem)
+    pairs = structure_of(problem, index).figure("kept_pairs")
+
+    def inputs() -> Tensors:
+        lists = {name: tensor.to(lab.torch_device) for name, tensor in index_tensors(index).items()}
+        return attention_inputs(lab, dense) | lists
+
+    ours = checked_side(lab, problem, "triton", inputs)
+    ratio = lab.ratio(flash_attention_2(lab, dense, partial(attention_inputs, lab, dense)), ours, budget_s=3.0)
+    flop = 4.0 * problem.head_dim
+    ideal = problem.dense_pairs / pairs
+    return (
+        ratio,
+        ideal,
+        (
+            f"Triton {ratio} over FlashAttention-2 (B1 H{problem.q_heads} S{problem.length} d{problem.head_dim} "
+            f"{problem.precision}; {ratio.slow_s * 1e3:.2f} ms against {ratio.fast_s * 1e3:.2f}); pairs allow {ideal:.1f}x; "
+            f"{tera_per_s(flop * problem.dense_pairs, ratio.slow_s)} against {tera_per_s(flop * pairs, ratio.fast_s)} on "
+            "unmasked pairs"
+        ),
+    )

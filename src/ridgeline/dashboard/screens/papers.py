@@ -31,10 +31,10 @@ def table_of(states: list[PaperState]) -> pd.DataFrame:
             "paper": [s.paper.id for s in states],
             "category": [CATEGORIES[s.paper.category] for s in states],
             "state": [s.state for s in states],
-            "checks shown": [f"{sum(c.shown for c in s.checks)} of {len(s.checks)}" for s in states],
+            "checks shown": [f"{sum(c.shown for c in s.deciding)} of {len(s.deciding)}" for s in states],
             "claims": [len(s.claims) for s in states],
             "missing": [
-                "; ".join(dict.fromkeys(c.why for c in s.checks if not c.shown))
+                "; ".join(dict.fromkeys(c.why for c in s.deciding if not c.shown))
                 or "; ".join(f"{c.required.name}: below its threshold" for c in s.checks if c.missed)
                 or MISSING
                 for s in states
@@ -109,7 +109,7 @@ except StoreError as error:
 tiles = st.columns(4)
 tiles[0].metric("Papers", len(states), border=True)
 tiles[1].metric("Rows that work", sum(s.state == "works" for s in states), border=True)
-tiles[2].metric("Checks shown", sum(c.shown for s in states for c in s.checks), border=True)
+tiles[2].metric("Checks shown", sum(c.shown for s in states for c in s.deciding), border=True)
 tiles[3].metric("Claims", sum(len(s.claims) for s in states), border=True)
 with st.sidebar:
     st.markdown("**Filter**")
