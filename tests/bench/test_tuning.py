@@ -110,11 +110,16 @@ def test_the_space_of_a_kernel_follows_its_problem() -> None:
     assert tuning.space(get_implementation("gemm", "torch"), sizes[0]) == []
 
 
-def test_code_that_spills_or_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("spilled", "refusal"), [(256, ""), (264, "spills 264 bytes per thread on sm_89")], ids=["little", "much"]
+)
+def test_code_that_spills_much_or_does_not_fit_is_refused(
+    monkeypatch: pytest.MonkeyPatch, spilled: int, refusal: str
+) -> None:
     load()
     made = {
         64: CompiledKernel(64, 0, 100, (), num_warps=4, shared_bytes=1000),
-        128: CompiledKernel(255, 40, 100, (), num_warps=4, shared_bytes=1000),
+        128: CompiledKernel(255, spilled, 100, (), num_warps=4, shared_bytes=1000),
         16: CompiledKernel(64, 0, 100, (), num_warps=4, shared_bytes=120_000),
     }
     monkeypatch.setattr(tuning, "compile_here", lambda compilation, target: made[compilation.constexprs["BLOCK_M"]])
@@ -123,7 +128,7 @@ def test_code_that_spills_or_does_not_fit_is_refused(monkeypatch: pytest.MonkeyP
     refusals = {c.config["block_m"]: c.refused for c in tuning.candidates(triton, half, "sm_89")}
     assert refusals == {
         64: "",
-        128: "spills 40 bytes per thread on sm_89",
+        128: refusal,
         16: "does not fit on sm_89: too much of shared memory",
     }
     assert not any(c.refused for c in tuning.candidates(triton, half, "sm_86")), "nothing is known of that one"

@@ -122,8 +122,32 @@ def attention() -> Iterator[Case]:
     ):
         problem = attention_case(shape, causal, transform, "float16")
         yield against_reference("triton_bulk", problem, {"block_m": 32, "block_n": 16})
+    yield from extreme_sigmoids()
     yield from split_attention()
     yield from unified_attention()
+
+
+def extreme_sigmoids() -> Iterator[Case]:
+    """Scores of hundreds either way, whose weights are 0 and 1 and whose exponentials overflow; what is not a number stays so."""
+    problem = attention_case(
+        (1, 2, 1, 20, 64, 16), False, "sigmoid", "float16"
+    )  # whole tiles: the reciprocal without a division
+    operator = get_operator("attention")
+    inputs = operator.make_inputs(problem, torch.Generator().manual_seed(1))
+    inputs["q"] *= 200.0
+    out = compute("attention", problem, {}, inputs, operator.make_output(problem), SMALL_TILE)
+    yield (
+        f"triton {problem.label} of hundreds",
+        out,
+        operator.reference(problem, {}, inputs, None),
+        TOLERANCE["float16"],
+    )
+    inputs["q"][0, 1, 7, 3] = math.nan
+    out = compute("attention", problem, {}, inputs, operator.make_output(problem), SMALL_TILE)
+    gone = out.isnan().all(-1).double()
+    expected = torch.zeros_like(gone)
+    expected[0, 1, 7] = 1.0
+    yield f"triton {problem.label} with a NaN: rows that are none", gone, expected, 0.0
 
 
 def split_attention() -> Iterator[Case]:
@@ -376,6 +400,26 @@ def token_selector() -> Iterator[Case]:
         starts = compact(mask, tokens, block=32)
         found = torch.cat([starts, tokens[: int(starts[-1])]])
         yield f"compact {rows} of {length}", found, expected.double(), 0.0
+    yield from largest()
+
+
+def largest() -> Iterator[Case]:
+    """The k largest of rows with equal scores, zeros of both signs, infinities and what is not a number."""
+    from ridgeline.kernels.token_selector.lists import lists_of_top_k
+    from ridgeline.kernels.token_selector.triton_top_k import top_k
+
+    random = torch.Generator().manual_seed(5)
+    odd = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0, 1e-45, -1e-45, 3e38])
+    for rows, length, kept in ((1, 1, 1), (3, 10, 4), (2, 33, 33), (4, 1000, 60), (2, 2049, 5), (2, 100, 99)):
+        normal_scores = torch.randn(rows, length, generator=random)
+        few_values = torch.randint(-3, 4, (rows, length), generator=random).float()
+        odd_scores = odd[torch.randint(len(odd), (rows, length), generator=random)]
+        for name, scores in (("normal", normal_scores), ("equal", few_values), ("odd", odd_scores)):
+            tokens = torch.full((rows, kept), -77, dtype=torch.int32)
+            top_k(scores, tokens)
+            expected = lists_of_top_k(scores, kept).double()
+            # An error relative to nothing is no error: lists of token 0 alone are moved up by one, both of them.
+            yield f"top {kept} of {length}, {name}", tokens + 1, expected + 1, 0.0
 
 
 GROUPS = {

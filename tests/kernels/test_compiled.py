@@ -42,7 +42,7 @@ INSTRUCTIONS = {
     ),
     "quantised_attention prefill int8/float8_e4m3fn": (
         None,
-        ("IGMMA.64x64x32.S8.S8", "QGMMA.64x128x32.F32.E4M3.E4M3"),
+        ("IGMMA.64x128x32.S8.S8", "QGMMA.64x128x32.F32.E4M3.E4M3"),
         ("UTCIMMA", "UTCQMMA"),
         None,
     ),
@@ -63,6 +63,7 @@ INSTRUCTIONS = {
     "token_gather_attention": ("", "", "", ""),
     "label_channel_selector": ("", "", "", ""),
     "centroid_selector": ("", "", "", ""),
+    "token_selector top-k": ("", "", "", ""),
     "block_sparse_attention strided bf16": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "block_sparse_attention lines bf16": ("HMMA.16816.F32.BF16", "HGMMA.64", "UTCHMMA", "v_mfma_f32_32x32x8_bf16"),
     "block_sparse_attention lines fp32": ("", "", "", "v_mfma_f32_"),
@@ -154,6 +155,17 @@ def test_matrix_instructions_are_those_of_the_target(kernels: list[CompiledKerne
             assert not found, (kernel.target, kernel.label, found)
         seen.add((start, kernel.target))
     assert {start for start, target in seen if target == "sm_90"} == set(INSTRUCTIONS)
+
+
+def test_sums_of_float8_products_are_kept_in_float32(kernels: list[CompiledKernel]) -> None:
+    """The matrix unit of sm_90 keeps 14 bits of them: a multiply-add each takes a tile's 128 x 128 sums out of it, 64 in each
+    of 256 threads, beside the one that each of its scores takes."""
+    (eight,) = (
+        k
+        for k in kernels
+        if k.target == "sm_90" and k.label == "quantised_attention prefill int8/float8_e4m3fn d128 128x128"
+    )
+    assert eight.main_loop["FFMA"] >= 128
 
 
 def matrix_count(kernel: CompiledKernel) -> int:

@@ -21,7 +21,7 @@ GROUPS = {
     "quantised_attention": 15,
     "attention_quantiser": 15,
     "token_gather_attention": 7,
-    "token_selector": 18,
+    "token_selector": 36,
     "weight_only_gemm": 15,
     "stream": 15,
     "fma": 15,

@@ -21,6 +21,10 @@ from ridgeline.kernels.compile_all import compile_here
 from ridgeline.kernels.compiled import TARGETS, CompileError
 from ridgeline.kernels.registry import Implementation
 
+MOST_SPILLED_BYTES = 256
+"""Spills of a thread up to which a configuration is worth measuring: before and after the main loop they cost little. On an
+H200 the fastest tile of quantised attention at d = 128 spilled 208 bytes, and was 1.14 times as fast as the best without."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -28,7 +32,7 @@ class Candidate:
 
     config: Mapping[str, Any]
     refused: str = ""
-    """Why it is not worth running: it spills, does not fit or does not compile; empty where it may be good."""
+    """Why it is not worth running: it spills much, does not fit or does not compile; empty where it may be good."""
 
 
 def space(implementation: Implementation, problem: Problem) -> list[Mapping[str, Any]]:
@@ -63,6 +67,6 @@ def _refusal(compilation: Any, architecture: str) -> str:
     )
     if not fits.blocks:
         return f"does not fit on {architecture}: too much of {' and '.join(fits.limited_by)}"
-    if code.spills_bytes:
+    if code.spills_bytes > MOST_SPILLED_BYTES:
         return f"spills {code.spills_bytes} bytes per thread on {architecture}"
     return ""

@@ -134,6 +134,7 @@ def flash_kernel(
     SPLITS: tl.constexpr,  # parts that the keys of a tile are split in
     FLAGS: tl.constexpr,  # "write", "read" (compute flagged rows alone), or ""
     TRANSFORM: tl.constexpr,
+    WHOLE: tl.constexpr,  # TRANSFORM of tiles that every row sees whole
     FINISH: tl.constexpr,
     PART: tl.constexpr,
     SEES: tl.constexpr,
@@ -211,7 +212,7 @@ def flash_kernel(
         begin = all_from
     accumulator, maximum, total = attend(
         q, k, v, table, page_stride, facts, in_head, accumulator, maximum, total, begin, all_to, scale, bias,
-        D, PAGE, BULK, TRANSFORM, SEES, False, BLOCK_N, INPUT_PRECISION,
+        D, PAGE, BULK, WHOLE, SEES, False, BLOCK_N, INPUT_PRECISION,
     )  # fmt: skip
     accumulator, maximum, total = attend(
         q, k, v, table, page_stride, facts, in_head, accumulator, maximum, total, all_to, end, scale, bias,

@@ -22,6 +22,7 @@ CONFIGS: Mapping[str, tuple[dict[str, int], ...]] = {
         {"block_m": 128, "block_n": 32, "num_warps": 8, "num_stages": 3},
         {"block_m": 64, "block_n": 32, "num_warps": 8, "num_stages": 2},
         {"block_m": 64, "block_n": 64, "num_warps": 4, "num_stages": 3},
+        {"block_m": 128, "block_n": 128, "num_warps": 8, "num_stages": 3},
     ),
     "decode": (
         {"block_m": 16, "block_n": 64, "num_warps": 4, "num_stages": 3},
@@ -35,8 +36,8 @@ CONFIGS: Mapping[str, tuple[dict[str, int], ...]] = {
     ),
 }
 """Tuning space by regime; ``default_config`` chooses prefill's by architecture and d, float32's by d (64, 128, 256).
-On an H200, causal 4096 x 4096 of 32 heads with d = 128: 446 TFLOP/s with the last of prefill, 395 with its first (the
-library's flash kernel: 495); decode from 8192 keys: 3.98 TB/s with the second, 3.85 with the first."""
+On an H200, 8192 x 8192 of 16 heads in bfloat16, TFLOP/s with the fourth of prefill and with the last: d 64 426 and 353, d 128
+415 and 478, d 128 causal 487 and 460; decode from 8192 keys: 3.98 TB/s with the second, 3.85 with the first."""
 
 
 def default_config(shape: Shape, architecture: str) -> dict[str, int]:
@@ -47,7 +48,8 @@ def default_config(shape: Shape, architecture: str) -> dict[str, int]:
     if shape.q_length == 1:
         return decode_config(shape.group, architecture)
     if architecture == "sm_90" and size < 2:
-        return dict(CONFIGS["prefill"][3])
+        full = size == 1 and not (shape.causal or shape.window or shape.tree)
+        return dict(CONFIGS["prefill"][4 if full and shape.q_length > 64 else 3])
     # mma.sync of sm_8x and sm_12x keeps operands and accumulators in registers; wgmma and tcgen05 do not. AMD's wide
     # tile spills under the mask of a window, and its narrow one under that of a tree; so does sm_120's under either. The
     # wide one takes 80 KiB of gfx942's 64.
@@ -149,8 +151,10 @@ def shipped(
 
 
 def compilations() -> tuple[Compilation, ...]:
-    """Causal prefill with either transform and in a window, and decode over 4 folded heads; on sm_90 also other tiles."""
+    """Causal prefill with either transform and in a window, and decode over 4 folded heads; on sm_90 also other tiles, and
+    prefill without a mask."""
     causal = model_shape(4096, "bfloat16", causal=True)
+    full = model_shape(4096, "bfloat16")
     window = model_shape(4096, "bfloat16", causal=True, window=1024)
     decode = model_shape(1, "float16")
     other = ("sm_90",)
@@ -160,6 +164,8 @@ def compilations() -> tuple[Compilation, ...]:
         *shipped("attention prefill window", window, "softmax", default_config, fold=1),
         *shipped("attention decode softmax", decode, "softmax", default_config, fold=4),
         ahead_of_time("attention prefill softmax", causal, "softmax", CONFIGS["prefill"][0], fold=1, targets=other),
+        ahead_of_time("attention prefill full softmax", full, "softmax", CONFIGS["prefill"][4], fold=1, targets=other),
+        ahead_of_time("attention prefill full sigmoid", full, "sigmoid", CONFIGS["prefill"][4], fold=1, targets=other),
         ahead_of_time("attention prefill sigmoid", causal, "sigmoid", CONFIGS["prefill"][0], fold=1, targets=other),
         ahead_of_time("attention decode softmax", decode, "softmax", CONFIGS["decode"][0], fold=4, targets=other),
     )

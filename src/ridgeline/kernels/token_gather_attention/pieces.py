@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-PIECE = 256
+PIECE = 64
 """Tokens of a piece at most, by default."""
 
 

@@ -112,13 +112,15 @@ class CentroidSelectorOperator(Operator):
     fixed_inputs = frozenset({"sizes", "assignment"})
     test_problems = tuple(
         CentroidSelector(
-            batch=batch, q_heads=heads, kv_heads=kv_heads, kv_length=length, head_dim=d, centroids=centroids, kept=kept
+            batch=batch, q_heads=heads, kv_heads=kv_heads, kv_length=length, head_dim=d, centroids=centroids, kept=kept,
+            precision=precision,
         )
-        for batch, heads, kv_heads, length, d, centroids, kept in (
-            (1, 1, 1, 9, 16, 3, 0.5),
-            (2, 4, 2, 131, 64, 11, 0.2),
-            (1, 6, 2, 300, 40, 40, 0.3),
-            (1, 5, 1, 77, 80, 77, 0.1),
+        for batch, heads, kv_heads, length, d, centroids, kept, precision in (
+            (1, 1, 1, 9, 16, 3, 0.5, "float32"),
+            (2, 4, 2, 131, 64, 11, 0.2, "float32"),
+            (1, 6, 2, 300, 40, 40, 0.3, "float32"),
+            (1, 5, 1, 77, 80, 77, 0.1, "float32"),
+            (1, 4, 2, 90, 64, 30, 0.2, "float16"),
         )
     )  # fmt: skip
 

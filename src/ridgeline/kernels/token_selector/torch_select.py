@@ -29,13 +29,13 @@ def prepare_labels(problem: LabelChannelSelector, constants: Tensors, context: C
     return run
 
 
-@implementation("centroid_selector", "torch_threshold", devices=("cpu", "cuda"), precisions=("float32",))
+@implementation("centroid_selector", "torch_threshold", devices=("cpu", "cuda"), precisions=("float32", "float16"))
 def prepare_centroids(problem: CentroidSelector, constants: Tensors, context: Context) -> Run:
-    """Scores in logarithms, then a look-up of each token's cluster."""
+    """Scores in logarithms and float32, then a look-up of each token's cluster."""
     threshold = float(constants["threshold"])
 
     def run(inputs: Tensors, out: torch.Tensor) -> None:
-        logits = cluster_logits(inputs["q"][:, :, None], inputs["centroids"])
+        logits = cluster_logits(inputs["q"].float()[:, :, None], inputs["centroids"].float())
         scores = log_scores(logits, inputs["sizes"])[:, :, 0]
         out.copy_(kept_tokens(scores, inputs["assignment"], threshold))
 

@@ -1,4 +1,4 @@
-"""``label_channel_selector`` in Triton: scores from the label cache; the k largest are torch's."""
+"""``label_channel_selector`` in Triton: scores from the label cache, then the k largest of each row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import triton.language as tl
 from ridgeline.analytical.operators import LabelChannelSelector
 from ridgeline.kernels.compiled import Compilation
 from ridgeline.kernels.registry import Context, Run, Tensors, implementation
-from ridgeline.kernels.token_selector.lists import lists_of_top_k
+from ridgeline.kernels.token_selector import triton_top_k
 
 
 @triton.jit
@@ -49,10 +49,11 @@ def label_scores_kernel(
 
 
 CONFIGS: tuple[dict[str, int], ...] = (
+    {"block_s": 512, "num_warps": 4, "num_stages": 1},
     {"block_s": 128, "num_warps": 4, "num_stages": 1},
-    {"block_s": 256, "num_warps": 4, "num_stages": 1},
 )
-"""Tuning space: tokens of a program."""
+"""Tuning space: tokens of a program. On an H200, B8 H32 S 16k with 8 int8 labels a token: 63.9 us with the first, 69.7 with the
+second, of which choosing the largest takes 44."""
 
 
 @implementation(
@@ -81,12 +82,13 @@ def prepare(problem: LabelChannelSelector, constants: Tensors, context: Context)
             torch.float32, torch.int32, scale.dtype, getattr(torch, problem.label_precision), torch.float32, s, kv_heads,
             grid=grid, **meta, **options,
         )  # fmt: skip
+        triton_top_k.warm_up(s, problem.kept)
 
     def run(inputs: Tensors, out: torch.Tensor) -> None:
         label_scores_kernel[grid](
             inputs["q"], channels, scale, inputs["labels"], scores, s, kv_heads, **meta, **options
         )
-        out.copy_(lists_of_top_k(scores, problem.kept))
+        triton_top_k.top_k(scores, out)
 
     return run
 
