@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from ridgeline.analytical.operators import make_problem
 from ridgeline.bench import cli
+from ridgeline.bench.compare_command import Options, compare_targets, parse_target
+from ridgeline.bench.compare_report import sentence
 from ridgeline.bench.devices.cpu import detect
 from ridgeline.bench.plan import Plan, make_plan
 from ridgeline.bench.run import run_plan
@@ -92,6 +94,22 @@ def test_the_command_searches_and_then_measures_with_the_choice(
     assert "nothing to tune" in done.stderr
     configs = {case.implementation.name: dict(case.config) for case in measured[-1].cases}
     assert configs == {"waits": {"wait_s": 0.0, "wrong": False}, "torch": {}}
+
+
+def test_a_comparison_runs_what_a_run_would(searched: tuple[Plan, Store], tmp_path: Path) -> None:
+    plan, store = searched
+    problem = plan.cases[0].problem
+    targets = [parse_target(f"gemm/{name}") for name in ("waits", "torch")]
+    options = Options("warm", 1, 2.0, 0.02, 0.99)
+    (tuned,) = compare_targets(*targets, [problem], options, CPU, store, (str(KERNELS),))
+    assert (tuned.status, tuned.side_a.config, tuned.side_b.config) == ("ok", {"wait_s": 0.0, "wrong": False}, {})
+    assert max(map(max, tuned.a_s)) < 0.1, "the default waits that long"
+    (default,) = compare_targets(*targets, [problem], options, CPU, Store(tmp_path / "empty"), (str(KERNELS),))
+    assert default.side_a.config == {}
+    assert min(map(min, default.a_s)) >= 0.1
+    assert tuned.side_a.content_key != default.side_a.content_key
+    assert tuned.side_b.content_key == default.side_b.content_key
+    assert "waits (wait_s=0.0, wrong=False)" in sentence(tuned)
 
 
 def test_a_search_is_shown_with_its_choice(searched: tuple[Plan, Store]) -> None:

@@ -292,6 +292,8 @@ def compare(
 ) -> None:
     """Say whether B is faster, slower or the same as A: kernels, revisions of one, or two stored runs.
 
+    Kernels run as in a run: in the configuration that the last --tune on this unit found. Revisions run in their default.
+
     Exit code 0: same or faster, 1: slower, 2: refused, 3: unclear, 4: error.
     """
     from ridgeline.bench.compare_command import Request, run_command

@@ -6,10 +6,10 @@ import contextlib
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 
@@ -19,15 +19,17 @@ from ridgeline.analytical.quantities import digest
 from ridgeline.bench.devices.choose import choose_unit
 from ridgeline.bench.devices.unit import Unit
 from ridgeline.bench.locks import held
-from ridgeline.bench.plan import PROTOCOL_VERSION
+from ridgeline.bench.plan import PROTOCOL_VERSION, Case
 from ridgeline.bench.revisions import Source, present, take_out
 from ridgeline.bench.run import now_utc, unit_environment
 from ridgeline.bench.supervisor import Supervisor
+from ridgeline.bench.tuning import chosen_config
 from ridgeline.kernels.registry import Implementation, get_implementation
 from ridgeline.results.comparison import Comparison, ComparisonError, verdict_of
 from ridgeline.results.measurement import Protocol
 from ridgeline.results.run import RunManifest
 from ridgeline.results.store import Store, new_run_id
+from ridgeline.results.tuning import stored_choices
 from ridgeline.workloads.suite import Cache, load_suite
 
 EXIT_SAME, EXIT_SLOWER, EXIT_REFUSED, EXIT_UNCLEAR, EXIT_ERROR = 0, 1, 2, 3, 4
@@ -128,6 +130,9 @@ def compare_targets(
 ) -> list[Comparison]:
     """Compare on every problem, and store each result the moment it exists, as a run of its own.
 
+    Kernels run as they would in a run: in the configuration that the last search on this unit found. Where a revision is
+    named both run in their default, because a search is of the present code alone.
+
     Raises:
         ComparisonError: for a revision that cannot be taken out.
         StoreError: for a store that cannot be written.
@@ -144,9 +149,13 @@ def compare_targets(
         limit = 0.75 * psutil.virtual_memory().available
         supervisor = stack.enter_context(Supervisor(options.budget_s + TIMEOUT_S, limit))
         writer = stack.enter_context(store.create(manifest, unit.device))
+        known = {} if any(sources) else stored_choices(store)
         records = []
         for problem in problems:
-            record = compare_once(supervisor, a, b, problem, options, unit, sources, manifest.run_id, with_folders)
+            configs = [chosen_config(as_case(target, problem, options, unit), known) for target in (a, b)]
+            record = compare_once(
+                supervisor, a, b, problem, options, unit, sources, manifest.run_id, with_folders, configs
+            )
             writer.append(record)
             report(record)
             records.append(record)
@@ -164,6 +173,7 @@ def compare_once(
     sources: Sequence[Source | None] = (None, None),
     run_id: str = "",
     with_folders: tuple[str, ...] = (),
+    configs: Sequence[Mapping[str, Any]] = ({}, {}),
 ) -> Comparison:
     """One comparison in the worker of ``supervisor``; a fault of the worker is the record's status."""
     started_at = now_utc()
@@ -173,8 +183,9 @@ def compare_once(
             "label": f"{name} ({target.text})",
             "python_path": str(source.python_path) if source else None,
             "with": list(source.with_folders) if source else [],
+            "config": dict(config),
         }
-        for name, target, source in zip("AB", (a, b), sources, strict=True)
+        for name, target, source, config in zip("AB", (a, b), sources, configs, strict=True)
     ]
     request = {
         "task": "compare",
@@ -194,8 +205,13 @@ def compare_once(
     fields = dict(supervisor.run(request).fields)
     measured = fields.pop("sides", ({}, {}))
     side_a, side_b = (
-        {"implementation": target.implementation.name, "revision": source.commit if source else "", **facts}
-        for target, source, facts in zip((a, b), sources, measured, strict=True)
+        {
+            "implementation": target.implementation.name,
+            "revision": source.commit if source else "",
+            "config": dict(config),
+            **facts,
+        }
+        for target, source, config, facts in zip((a, b), sources, configs, measured, strict=True)
     )
     values = {
         "record_id": secrets.token_hex(8),
@@ -205,7 +221,7 @@ def compare_once(
         "problem": problem.to_dict(),
         "problem_label": problem.label,
         "placement": unit.placement,
-        "protocol": Protocol(timer=unit.timer, cache=options.cache, threads=options.threads, version=PROTOCOL_VERSION),
+        "protocol": protocol_of(options, unit),
         "side_a": side_a,
         "side_b": side_b,
         "processes": "two" if any(sources) else "one",
@@ -215,6 +231,16 @@ def compare_once(
         **fields,
     }
     return Comparison.model_validate(values)
+
+
+def protocol_of(options: Options, unit: Unit) -> Protocol:
+    """How both sides are measured."""
+    return Protocol(timer=unit.timer, cache=options.cache, threads=options.threads, version=PROTOCOL_VERSION)
+
+
+def as_case(target: Target, problem: Problem, options: Options, unit: Unit) -> Case:
+    """A side as a run would measure it."""
+    return Case(problem, target.implementation, unit.placement, protocol_of(options, unit), facts=unit.facts())
 
 
 def _sources(

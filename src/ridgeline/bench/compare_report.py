@@ -99,7 +99,8 @@ def comparison_table(records: Sequence[Comparison]) -> Table:
 
 def _side(record: Comparison, which: str) -> str:
     side = record.side_a if which == "a" else record.side_b
-    return side.implementation + (f"@{side.revision[:12]}" if side.revision else "")
+    config = ", ".join(f"{name}={value}" for name, value in side.config.items())
+    return side.implementation + (f"@{side.revision[:12]}" if side.revision else "") + (config and f" ({config})")
 
 
 def print_runs(runs: RunComparison, as_json: bool) -> None:

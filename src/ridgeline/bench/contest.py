@@ -30,8 +30,8 @@ def compare(request: Mapping[str, Any], phase: Callable[[str], None]) -> dict[st
     """Compare both sides of ``request``; the fields of the record that were measured.
 
     Args:
-        request: what :class:`OwnMaker` takes, ``unit``, and ``sides`` (implementation, label, python_path, with; a ``python_path``
-            asks for a process of its own), ``budget_s``, ``margin``, ``confidence``.
+        request: what :class:`OwnMaker` takes, ``unit``, and ``sides`` (implementation, label, config,
+            python_path, with; a ``python_path`` asks for a process of its own), ``budget_s``, ``margin``, ``confidence``.
         phase: told what is being done.
 
     Raises:
@@ -46,7 +46,8 @@ def compare(request: Mapping[str, Any], phase: Callable[[str], None]) -> dict[st
         makers = []
         for side in request["sides"]:
             with _naming(side["label"]):
-                maker = _other_process(request, side) if two else OwnMaker(request, side["implementation"], session)
+                own = {**request, "config": side["config"]}
+                maker = _other_process(own, side) if two else OwnMaker(own, side["implementation"], session)
             stack.callback(maker.close)
             makers.append(maker)
 

@@ -118,6 +118,7 @@ class OwnMaker:
             "implementation": self._implementation.name,
             "source": source_hash(self._implementation.path),
             "versions": package_versions(),
+            **({"config": dict(config)} if (config := self._request.get("config")) else {}),
         }
         return {"content_key": digest(key, 32), "prepare_s": self._prepare_s, **self._errors}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from ridgeline.bench.devices.unit import Unit
 from ridgeline.bench.plan import Case, Plan
@@ -48,8 +49,11 @@ def tuned_plan(plan: Plan, store: Store) -> Plan:
         StoreError: where the store cannot be read.
     """
     known = stored_choices(store)
-    cases = (
-        dataclasses.replace(case, config=choice.config) if (choice := known.get(case.content_key)) else case
-        for case in plan.cases
-    )
+    cases = (dataclasses.replace(case, config=chosen_config(case, known)) for case in plan.cases)
     return dataclasses.replace(plan, cases=tuple(cases))
+
+
+def chosen_config(case: Case, known: Mapping[str, Choice]) -> Mapping[str, Any]:
+    """The configuration that was chosen for a case without one, by content key; empty for its default."""
+    choice = known.get(case.content_key)
+    return choice.config if choice is not None else {}

@@ -24,6 +24,8 @@ class ComparedSide(Fact):
     """Commit its code was taken from; empty for the code as it lay there."""
     content_key: str = ""
     """Hash of the case, the kernel's source and all it reaches, and the versions; empty where it could not be loaded."""
+    config: dict[str, int | float | bool | str] = {}
+    """Tuned configuration; empty for the implementation's default."""
     launches_per_leg: int | None = Field(default=None, ge=1)
     """Launches timed together in one leg of a quad."""
     error_relative: float | None = None

@@ -25,8 +25,13 @@ MARGIN_BAND = "rgba(0, 114, 178, 0.10)"
 
 
 def side_name(side: Mapping[str, Any]) -> str:
-    """``implementation`` or ``implementation@revision``."""
-    return str(side["implementation"]) + (f"@{side['revision'][:12]}" if side["revision"] else "")
+    """``implementation`` or ``implementation@revision``, and its configuration where it is a tuned one."""
+    config = ", ".join(f"{name}={value}" for name, value in (side.get("config") or {}).items())
+    return (
+        f"{side['implementation']}"
+        + (f"@{side['revision'][:12]}" if side["revision"] else "")
+        + (config and f" ({config})")
+    )
 
 
 def ratio_text(row: Mapping[str, Any]) -> str:
