@@ -196,7 +196,8 @@ def _faster(lab: Lab, length: int, budget_s: float = 4.0) -> tuple[Ratio, float,
     products: list[Callable[[], object]] = []
     choices: list[Callable[[], object]] = []
     k, v = _normal(lab, 1, HEADS, length, HEAD_DIM), _normal(lab, 1, HEADS, length, HEAD_DIM)
-    for _ in range(copies(lab.cache_bytes, touched, dense_bytes)):
+    cold = copies(lab.cache_bytes, touched, dense_bytes, dense_bytes)
+    for _ in range(cold.count):
         own = [_normal(lab, 1, HEADS, HEAD_DIM), k.clone(), v.clone(), _normal(lab, HEADS, CODES, HEAD_DIM)]
         codes = torch.randint(CODES, (1, HEADS, length), generator=lab.generator, dtype=torch.int16)
         by_code, lists = torch.empty(1, HEADS, CODES), torch.empty(1, HEADS, listed, dtype=torch.int32)
@@ -220,7 +221,7 @@ def _faster(lab: Lab, length: int, budget_s: float = 4.0) -> tuple[Ratio, float,
         whole.append(decode)
         products.append(score)
         choices.append(choose)
-    ratio = against_dense(lab, peer, whole, "codebook", budget_s)
+    ratio = against_dense(lab, peer, whole, "codebook", cold, budget_s)
     return ratio, share(lab, whole, products), share(lab, whole, choices), dense_bytes / touched
 
 

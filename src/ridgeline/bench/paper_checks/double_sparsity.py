@@ -10,7 +10,7 @@ from ridgeline.bench.paper_checks.frame import Finding, Lab, check
 if TYPE_CHECKING:
     import torch
 
-    from ridgeline.bench.paper_checks.token_decode import Step
+    from ridgeline.bench.paper_checks.token_decode import Copies, Step
 
 HEADS, HEAD_DIM, CHANNELS = 8, 128, 16
 SPARSITY = 16
@@ -186,9 +186,11 @@ def int8_labels_halve_bytes(lab: Lab) -> Finding:
     )
 
 
-def _steps(lab: Lab, length: int, label: str) -> tuple[list[Callable[[], object]], list[Callable[[], object]], float]:
-    """Whole decode steps, and their choices of the k largest alone, on buffers that pass through the cache thrice; the
-    seconds that building the index took."""
+def _steps(
+    lab: Lab, length: int, label: str
+) -> tuple[list[Callable[[], object]], list[Callable[[], object]], Copies, float]:
+    """Whole decode steps, and their choices of the k largest alone, on buffers of their own; how many these are; the seconds
+    that building the index took."""
     import time
 
     import torch
@@ -207,7 +209,9 @@ def _steps(lab: Lab, length: int, label: str) -> tuple[list[Callable[[], object]
     touched = cache.bytes + 2.0 * HEADS * kept * HEAD_DIM * 4
     whole: list[Callable[[], object]] = []
     choices: list[Callable[[], object]] = []
-    for _ in range(copies(lab.cache_bytes, touched, cache.bytes + 2.0 * HEADS * length * HEAD_DIM * 4)):
+    dense_bytes = 2.0 * HEADS * length * HEAD_DIM * 4
+    cold = copies(lab.cache_bytes, touched, cache.bytes + dense_bytes, dense_bytes)
+    for _ in range(cold.count):
         own = [tensor.clone() for tensor in (step.q, step.k, step.v, cache.labels)]
         scores, lists = torch.empty(1, HEADS, length), torch.empty(1, HEADS, kept, dtype=torch.int32)
         starts, tokens = lists_of_rows(lists)
@@ -227,7 +231,7 @@ def _steps(lab: Lab, length: int, label: str) -> tuple[list[Callable[[], object]
 
         whole.append(decode)
         choices.append(choose)
-    return whole, choices, built_s
+    return whole, choices, cold, built_s
 
 
 def _faster(lab: Lab, length: int, threshold: float) -> Finding:
@@ -236,8 +240,8 @@ def _faster(lab: Lab, length: int, threshold: float) -> Finding:
     peer = strongest_dense(lab, HEADS, HEADS, length, HEAD_DIM)
     ratios, shares, costs = {}, {}, {}
     for label, per_channel in (("float32", 4.0), ("int8", 1.0)):
-        whole, choices, built_s = _steps(lab, length, label)
-        ratios[label] = against_dense(lab, peer, whole, f"label channels, {label}")
+        whole, choices, cold, built_s = _steps(lab, length, label)
+        ratios[label] = against_dense(lab, peer, whole, f"label channels, {label}", cold)
         shares[label] = share(lab, whole, choices)
         costs[label] = index_cost(built_s, ratios[label])
         del whole, choices

@@ -328,7 +328,8 @@ def decode_faster(lab: Lab) -> Finding:
     whole: list[Callable[[], object]] = []
     lookups: list[Callable[[], object]] = []
     kept: list[int] = []
-    for number in range(copies(lab.cache_bytes, touched, dense_bytes)):
+    cold = copies(lab.cache_bytes, touched, dense_bytes, dense_bytes)
+    for number in range(cold.count):
         step, clusters = context.step(number % QUERIES), context.clusters
         own = [tensor.clone() for tensor in (step.q, step.k, step.v, clusters.centroids, clusters.sizes)]
         assignment, starts = clusters.assignment.clone(), torch.empty(HEADS + 1, dtype=torch.int32)
@@ -352,7 +353,7 @@ def decode_faster(lab: Lab) -> Finding:
         kept.append(len(look_up()))
         whole.append(decode)
         lookups.append(look_up)
-    ratio = against_dense(lab, peer, whole, "centroids")
+    ratio = against_dense(lab, peer, whole, "centroids", cold)
     part = share(lab, whole, lookups)
     kept_share = sum(kept) / len(kept) / (HEADS * LENGTH)
     allowed = dense_bytes / (looked_up + kept_share * dense_bytes)

@@ -14,6 +14,7 @@ import torch
 
 from ridgeline.analytical.operators import Attention
 from ridgeline.bench.paper_checks.lab import Lab, Ratio, Side
+from ridgeline.bench.quads import LEG_S
 from ridgeline.kernels.native.token_gather import token_gather_attention
 from ridgeline.kernels.registry import Unsupported
 from ridgeline.kernels.token_selector.lists import lists_of_rows, lists_of_top_k
@@ -21,6 +22,7 @@ from ridgeline.kernels.token_selector.lists import lists_of_rows, lists_of_top_k
 TOLERANCE = 1e-5
 """Relative L2 error in float32, as papers.md states for the rows of K3."""
 COLD_FACTOR = 3.0
+FEWEST_COPIES = 16
 MEMORY_SHARE = 0.5
 """Of the memory that is free, what copies may take: the dense peer has its own, and a worker ends at three quarters."""
 
@@ -100,25 +102,47 @@ def worst_gather_error(lab: Lab, shapes: Iterable[tuple[int, int, float]]) -> tu
     return max(errors.values()), ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
 
 
-def copies(cache_bytes: float, touched_bytes: float, whole_bytes: float) -> int:
-    """Steps on buffers of their own after which three times the cache was passed through.
+@dataclass(frozen=True)
+class Copies:
+    """Steps on buffers of their own, taken by turns with a dense decode."""
+
+    count: int
+    touched_bytes: float
+    """What a step reads of its buffers."""
+    dense_bytes: float
+    """What a launch of the dense side reads."""
+    cache_bytes: float
+    """Of the last-level cache."""
+
+    def passed_bytes(self, steps_of_a_quad: int, dense_of_a_quad: int) -> float:
+        """What passes through the cache, at least, before a copy is used again."""
+        quads = self.count // steps_of_a_quad
+        return self.count * self.touched_bytes + quads * dense_of_a_quad * self.dense_bytes
+
+
+def copies(cache_bytes: float, touched_bytes: float, whole_bytes: float, dense_bytes: float) -> Copies:
+    """As many as pass through three times the cache by themselves, or as memory holds, where the dense launches between them
+    have to pass through the rest: :func:`against_dense` sees whether they did.
 
     Args:
         cache_bytes: of the last-level cache.
         touched_bytes: what a step reads.
         whole_bytes: what its buffers hold: keys and values that it does not choose as well.
+        dense_bytes: what a launch of the dense side reads.
 
     Raises:
-        Unsupported: where memory does not hold as many. Beside a cache of 480 MiB they were 20 GB.
+        Unsupported: where memory holds so few that dense launches between them do not help. Beside a cache of 480 MiB all
+            of them took 12 to 20 GB.
     """
-    count = max(2, math.ceil(COLD_FACTOR * cache_bytes / touched_bytes) + 1)
+    wanted = max(2, math.ceil(COLD_FACTOR * cache_bytes / touched_bytes) + 1)
     there = MEMORY_SHARE * psutil.virtual_memory().available
-    if count * whole_bytes > there:
+    count = min(wanted, int(there / whole_bytes))
+    if count < min(wanted, FEWEST_COPIES):
         raise Unsupported(
-            f"a cold cache of {cache_bytes / 2**20:.0f} MiB takes {count} copies of {whole_bytes / 1e9:.2g} GB, "
-            f"{there / 1e9:.3g} GB are there for them"
+            f"a cold cache of {cache_bytes / 2**20:.0f} MiB takes {wanted} copies of {whole_bytes / 1e9:.2g} GB, or "
+            f"{FEWEST_COPIES} beside a dense decode: {there / 1e9:.3g} GB are there for them"
         )
-    return count
+    return Copies(count, touched_bytes, dense_bytes, cache_bytes)
 
 
 def strongest_dense(lab: Lab, heads: int, kv_heads: int, length: int, head_dim: int) -> Side:
@@ -137,10 +161,27 @@ def strongest_dense(lab: Lab, heads: int, kv_heads: int, length: int, head_dim: 
 
 
 def against_dense(
-    lab: Lab, dense_side: Side, steps: list[Callable[[], object]], label: str, budget_s: float = 4.0
+    lab: Lab,
+    dense_side: Side,
+    steps: list[Callable[[], object]],
+    label: str,
+    cold: Copies,
+    budget_s: float = 4.0,
 ) -> Ratio:
-    """Time of dense decode over that of the selected, both cold."""
-    return lab.ratio(dense_side, lab.function(steps, label), cold=True, budget_s=budget_s)
+    """Time of dense decode over that of the selected, both cold.
+
+    Raises:
+        Unsupported: where less than three times the cache passed before a copy was used again.
+    """
+    ratio = lab.ratio(dense_side, lab.function(steps, label), cold=True, budget_s=budget_s)
+    of_a_quad = [2 * (math.ceil(LEG_S / seconds) + 1) for seconds in (ratio.fast_s, ratio.slow_s)]
+    passed = cold.passed_bytes(*of_a_quad)
+    if passed < COLD_FACTOR * cold.cache_bytes:
+        raise Unsupported(
+            f"{cold.count} copies, as many as memory holds, came again after {passed / 2**20:.0f} MiB: a cold cache takes "
+            f"{COLD_FACTOR * cold.cache_bytes / 2**20:.0f}"
+        )
+    return ratio
 
 
 def share(
