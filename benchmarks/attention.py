@@ -55,7 +55,7 @@ def ratios(papers: Sequence[str], store: Store) -> bool:
     """Carry the ratios out, and print a line for each."""
     registry.load()
     frame.load()
-    checks = [check for paper in papers for check in frame.checks(paper) if check.kind == "ratio"]
+    checks = [c for paper in papers for c in frame.checks(paper) if c.kind == "ratio" and c.on == "cpu"]
 
     def report(check: Check, record: PaperCheck | None) -> None:
         if record is None:
