@@ -19,7 +19,7 @@ from ridgeline.kernels.native.token_select import (
     token_top_k,
 )
 from ridgeline.kernels.token_gather_attention.operator import TokenGatherAttentionOperator, gather_case
-from ridgeline.kernels.token_gather_attention.pieces import equal_pieces, equal_shares
+from ridgeline.kernels.token_gather_attention.pieces import PIECE, equal_pieces, equal_shares
 from ridgeline.kernels.token_selector.centroids import (
     cluster_logits,
     hierarchical_log_scores,
@@ -133,8 +133,8 @@ def test_shares_and_pieces_hold_every_token_once() -> None:
     starts = torch.tensor([0, 0, 700, 701, 1957], dtype=torch.int32)
     pieces = equal_pieces(starts)
     assert int(pieces.sum()) == int(equal_shares(starts, 3).sum()) == 1957
-    assert int(pieces.max()) <= 256
-    assert pieces.tolist() == [234, 234, 232, 1, *[252] * 4, 248]
+    assert int(pieces.max()) == PIECE
+    assert equal_pieces(starts, 256).tolist() == [234, 234, 232, 1, *[252] * 4, 248]
     assert int(equal_shares(starts, 3).max() - equal_shares(starts, 3).min()) <= 1
 
 
